@@ -1,0 +1,1 @@
+"""A replicated, idempotent, partitioned log: a retry never becomes a second message."""

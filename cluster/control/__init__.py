@@ -1,0 +1,1 @@
+"""The metadata store: one interface, compare-and-set, leases, watches."""

@@ -1,0 +1,1 @@
+"""Sans-IO machines: a batch meets produce, validate, append, replicate, acknowledge, fetch."""

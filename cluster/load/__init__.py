@@ -1,0 +1,1 @@
+"""Workloads, faults and the checker that proves a run: lost, duplicated, reordered."""

@@ -1,0 +1,1 @@
+"""Sockets: ZeroMQ endpoints and their monitors."""
