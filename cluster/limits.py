@@ -1,0 +1,57 @@
+"""Every bound of the system: one constant a line, with its unit and the reason for its value.
+
+Owns: numbers only. Whoever enforces a bound answers with the protocol's error where it has one
+(docs/protocol.md, rule 12). Defaults that an operator may change live in `cluster.config`.
+"""
+
+from __future__ import annotations
+
+# Wire
+FRAME_BYTES_MAX = 100 * 1024 * 1024  # bytes of one request or response: Kafka's socket.request.max
+BATCH_BYTES_MAX = 1_048_588  # bytes of one batch with its header: Kafka's default max.message.bytes
+WIRE_ELEMENTS_MAX = 1_000_000  # array elements of one message: each becomes an object in memory
+DECOMPRESSED_BYTES_MAX = (
+    64 * BATCH_BYTES_MAX
+)  # bytes out of one compressed batch: a bomb stops here
+
+# Producing
+IN_FLIGHT_MAX = 5  # produce requests a client has unanswered per partition, as Kafka's clients
+PRODUCER_BATCHES_KEPT = 5  # batches remembered per producer and partition, as Kafka's brokers
+assert IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT, "a retry must still be recognised"
+SEQUENCE_COUNT = 2**31  # sequence numbers before they wrap to 0 (a non-negative int32)
+PRODUCER_EPOCH_MAX = 32_767  # the last epoch of an id (int16); then a new id is needed
+PRODUCER_ID_BLOCK = 1000  # ids a broker takes from the controller at once, as Kafka's
+
+# Topics
+TOPIC_NAME_LENGTH_MAX = 249  # characters: directory name limit 255 minus "-" and five digits
+PARTITIONS_PER_TOPIC_MAX = 10_000  # one create request must not exhaust files and memory
+TOPICS_PER_REQUEST_MAX = 1_000  # topics one admin request may name
+REPLICAS_MAX = 15  # replicas of a partition: the in-sync set is one small value in the store
+
+# Between brokers
+PEER_CREDIT_BYTES = 8 * 1024 * 1024  # bytes a peer may send before it is granted more
+PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; one batch may exceed
+
+# Fetching
+FETCH_BYTES_MAX = 50 * 1024 * 1024  # bytes of one fetch answer, whatever the client asks for
+FETCH_WAIT_MS_MAX = 60_000  # ms a fetch may stay parked
+PARKED_FETCHES_MAX = 10_000  # fetches one broker keeps parked over all connections
+
+# Metadata store
+STORE_KEY_LENGTH_MAX = 512  # characters: the longest key is "topics/" and a topic name
+STORE_VALUE_BYTES_MAX = 1024 * 1024  # bytes of one value: etcd refuses requests above 1.5 MB
+STORE_WRITES_MAX = 10_000  # writes of one transaction: a topic with all its partitions fits
+STORE_QUEUE_MAX = 10_000  # calls waiting for the store thread: beyond, StoreBusy at once
+STORE_GROUP_MAX = 64  # calls that share one commit: bounds what an unknown outcome leaves open
+STORE_POLL_MS = 50  # ms between looks for changes of other processes: half the lag allowed below
+STORE_BUSY_MS = 3_000  # ms a call waits for a lock: the supervisor ends a stopped holder in 2,000
+STORE_BLOCKED_MS = 250  # ms without the lock before it is reported, and between reports
+STORE_TOMBSTONES_KEPT = 4_096  # revisions a deletion is remembered; older copies are read anew
+STORE_LEASE_LAG_MS = 200  # ms after a lease's end by which every process has seen its keys go
+LEASE_MS_MIN = 100  # ms: below, ordinary scheduling delays would end leases
+LEASE_MS_MAX = 3_600_000  # ms: a lease is a failure detector, an hour is none
+
+# Sockets
+ENDPOINT_MESSAGES_PER_TURN = 1024  # messages taken from one socket in one loop turn: a turn is short
+ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may exceed it
+HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
