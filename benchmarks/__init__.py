@@ -1,0 +1,1 @@
+"""What oncelog costs and how fast it is; `python -m benchmarks` runs all of it."""

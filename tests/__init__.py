@@ -1,0 +1,1 @@
+"""Tests, fastest kind first: unit, property, model, sim, integration; tidy for the tree."""

@@ -1,0 +1,1 @@
+"""Hypothesis against oracles in plain Python."""

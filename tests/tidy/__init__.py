@@ -1,0 +1,1 @@
+"""Tests of the tree itself: sizes, names, links, packaging, metrics."""

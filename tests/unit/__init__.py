@@ -1,0 +1,1 @@
+"""One module each, no event loop, milliseconds."""
