@@ -1,0 +1,116 @@
+"""Our readers against Kafka's own dump of the same files, field by field."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from _fastseq.batch import BatchHeader, control_key, scan
+from cluster.wire.records import next_offset, read_batches, read_records
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
+
+
+def dumps(kind: str) -> list[Path]:
+    return sorted((GOLDEN / "dump").glob(f"*.{kind}.txt"))
+
+
+def file_of(dump: Path, suffix: str) -> bytes:
+    """The file that the dump is of: `many-producers-000...234.snapshot.txt` and the like."""
+    topic, offset = dump.name.split(".")[0].rsplit("-", 1)
+    return (GOLDEN / "log" / f"golden.{topic}-0" / f"{offset}{suffix}").read_bytes()
+
+
+def fields(line: str) -> dict[str, str]:
+    return dict(re.findall(r"(\w+): (\S+)", line))
+
+
+def batch_fields(data: bytes, position: int, header: BatchHeader) -> dict[str, str]:
+    """A batch in the words of Kafka's dump."""
+    sequence_end = header.base_sequence + header.last_offset_delta
+    append_time = header.attributes & 0x08
+    intact = scan(data, position, position + header.size, header.base_offset)
+    return {
+        "baseOffset": str(header.base_offset),
+        "lastOffset": str(header.next_offset - 1),
+        "count": str(header.record_count),
+        "baseSequence": str(header.base_sequence),
+        "lastSequence": str(-1 if header.base_sequence < 0 else sequence_end),
+        "producerId": str(header.producer_id),
+        "producerEpoch": str(header.producer_epoch),
+        "partitionLeaderEpoch": str(header.leader_epoch),
+        "isTransactional": "true" if header.attributes & 0x10 else "false",
+        "isControl": "true" if header.is_control else "false",
+        "deleteHorizonMs": "OptionalLong.empty",
+        "position": str(position),
+        "LogAppendTime" if append_time else "CreateTime": str(header.max_timestamp),
+        "size": str(header.size),
+        "magic": str(header.magic),
+        "compresscodec": CODECS[header.attributes & 0x07],
+        "crc": str(header.crc),
+        "isvalid": "true" if intact.batches == 1 and intact.reason == 0 else "false",
+    }
+
+
+@pytest.mark.parametrize("dump", dumps("log"), ids=lambda path: path.name[:-8])
+def test_every_batch_reads_as_kafka_reads_it(dump: Path) -> None:
+    data = file_of(dump, ".log")
+    lines = [line for line in dump.read_text().splitlines() if line.startswith("baseOffset")]
+    ours = [batch_fields(data, position, header) for position, header in read_batches(data)]
+    assert ours == [fields(line) for line in lines]
+    assert next_offset(data, 0) == int(ours[-1]["lastOffset"]) + 1
+
+
+def dumped_records(dump: Path) -> Iterator[tuple[str, str]]:
+    """Each record's numbers and headers, and its key and payload, in Kafka's words."""
+    for line in dump.read_text().splitlines():
+        if line.startswith("| ") and "endTxnMarker" not in line:
+            numbers, content = line[2:].split(" key: ")
+            yield numbers, content
+
+
+@pytest.mark.parametrize("dump", dumps("records"), ids=lambda path: path.name[:-12])
+def test_every_record_reads_as_kafka_reads_it(dump: Path) -> None:
+    data = file_of(dump, ".log")
+    sequences = {
+        header.base_offset + delta: header.base_sequence + delta
+        for _, header in read_batches(data)
+        for delta in range(header.last_offset_delta + 1)
+    }
+    ours = []
+    for record in read_records(data):
+        assert record.key is not None
+        assert record.value is not None
+        names = ",".join(name for name, _ in record.headers)
+        numbers = (
+            f"offset: {record.offset} CreateTime: {record.timestamp}"
+            f" keySize: {len(record.key)} valueSize: {len(record.value)}"
+            f" sequence: {sequences[record.offset]} headerKeys: [{names}]"
+        )
+        ours.append((numbers, f"{record.key.decode()} payload: {record.value.decode()}"))
+    assert ours == list(dumped_records(dump))
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_codec_holds_the_same_records(codec: str) -> None:
+    name = "00000000000000000000.log"
+    plain = (GOLDEN / "log" / "golden.none-0" / name).read_bytes()
+    packed = (GOLDEN / "log" / f"golden.{codec}-0" / name).read_bytes()
+    assert len(read_records(packed)) == 50
+    assert read_records(packed) == read_records(plain)
+
+
+def test_transaction_markers_are_passed_over_and_read_by_their_type() -> None:
+    dump = next(path for path in dumps("records") if path.name.startswith("transactions"))
+    data = file_of(dump, ".log")
+    markers = [control_key(data, position) for position, h in read_batches(data) if h.is_control]
+    dumped = re.findall(r"endTxnMarker: (\w+)", dump.read_text())
+    assert [("ABORT", "COMMIT")[marker or 0] for marker in markers] == dumped
+    assert len(read_records(data)) == 30
+
+
+def test_records_stamped_at_append_all_carry_the_batch_timestamp() -> None:
+    data = (GOLDEN / "log/golden.log-append-time-0/00000000000000000000.log").read_bytes()
+    assert {record.timestamp for record in read_records(data)} == {1795513785112}
