@@ -1,3 +1,5 @@
+"""Several processes on one metadata store: races, deaths, and a stopped holder of its lock."""
+
 from __future__ import annotations
 
 import asyncio

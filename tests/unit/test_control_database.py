@@ -1,3 +1,5 @@
+"""The SQLite file itself: transactions, changes, leases, and files that are refused."""
+
 from __future__ import annotations
 
 import sqlite3

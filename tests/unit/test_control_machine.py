@@ -1,3 +1,5 @@
+"""File systems, boots and lock holders, read from text and from this machine."""
+
 from __future__ import annotations
 
 import fcntl

@@ -1,3 +1,5 @@
+"""The SQLite store: the contract of all stores, and locks, boots and failing disks of its own."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,0 +1,280 @@
+"""What an operator may set: broker.toml, and the configuration of topics with Kafka's names.
+
+Owns: every key once, as a field whose `Kind` says what is allowed and how it is read, so that the
+error for a wrong value, the list for a wrong key and deploy/broker.toml's test come from one place.
+
+Invariants: a key that is not known, or whose effect does not exist yet, is refused and never
+ignored; nothing but loopback is listened on unless the operator says so (rule 15).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from cluster.errors import ConfigError
+from cluster.limits import (
+    BATCH_BYTES_MAX,
+    FRAME_BYTES_MAX,
+    LEASE_MS_MAX,
+    LEASE_MS_MIN,
+    PARTITIONS_PER_TOPIC_MAX,
+    REPLICAS_MAX,
+)
+
+Flush = Literal["batch", "os"]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a key takes: `read` gives the value or raises ValueError; `allowed` says it in words."""
+
+    allowed: str
+    read: Callable[[Any], object]
+
+
+def _integer(low: int, high: int, unit: str = "") -> Kind:
+    def read(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise ValueError(value)
+        return value
+
+    return Kind(f"a whole number{unit and ' of ' + unit} from {low} to {high}", read)
+
+
+def _choice(*allowed: str | bool) -> Kind:
+    def read(value: object) -> object:
+        # True equals 1, so the type counts as well.
+        if not any(value is one or (isinstance(value, str) and value == one) for one in allowed):
+            raise ValueError(value)
+        return value
+
+    words = (str(one).lower() if isinstance(one, bool) else f'"{one}"' for one in allowed)
+    return Kind(" or ".join(words), read)
+
+
+def _text(allowed: str, pattern: str = ".+") -> Kind:
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(value)
+        return value
+
+    return Kind(allowed, read)
+
+
+def _address(*, optional: bool) -> Kind:
+    def read(value: object) -> str | None:
+        if optional and value == "none":
+            return None
+        if not isinstance(value, str):
+            raise ValueError(value)
+        host, separator, port = value.rpartition(":")
+        if not (host and separator and re.fullmatch("[0-9]{1,5}", port) and int(port) <= 65_535):
+            raise ValueError(value)
+        return value
+
+    return Kind('"HOST:PORT", port 0 for a free one' + ', or "none"' * optional, read)
+
+
+def _absent_listener(reason: str) -> Kind:
+    def read(value: object) -> None:
+        if value != "none":
+            raise ValueError(value)
+
+    return Kind(f'"none", since {reason}', read)
+
+
+def _read_path(value: object) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ValueError(value)
+    return Path(value)
+
+
+_path = Kind("the path of a file or directory", _read_path)
+_yes_or_no = _choice(True, False)
+_flush = _choice("batch", "os")
+_min_insync = _integer(1, REPLICAS_MAX)
+_segment_bytes = _integer(4096, 2**31 - 1, "bytes")
+
+
+def _kinds(settings: type) -> dict[str, Kind]:
+    hints = get_type_hints(settings, include_extras=True)
+    return {name: hint.__metadata__[0] for name, hint in hints.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class TopicConfig:
+    """Configuration of a topic. Kafka's name of a key is the field's with dots."""
+
+    min_insync_replicas: Annotated[int, _min_insync] = 2
+    """Replicas that must hold a record before acks=all is answered; also the least the in-sync
+    set may shrink to (rule 10)."""
+    flush: Annotated[Flush, _flush] = "batch"
+    """Ours: when a replica counts a batch, after its sync or once the system has it."""
+    segment_bytes: Annotated[int, _segment_bytes] = 1024 * 1024 * 1024
+    segment_ms: Annotated[int, _integer(1, 2**63 - 1, "milliseconds")] = 7 * 24 * 3600 * 1000
+    index_interval_bytes: Annotated[int, _integer(0, 2**31 - 1, "bytes")] = 4096
+    max_message_bytes: Annotated[int, _integer(61, FRAME_BYTES_MAX // 2, "bytes")] = BATCH_BYTES_MAX
+
+    def as_strings(self) -> dict[str, str]:
+        """All keys under Kafka's names, as `parse_topic_config` takes them."""
+        return {
+            name.replace("_", "."): str(value) for name, value in dataclasses.asdict(self).items()
+        }
+
+
+TOPIC_CONFIGS: Mapping[str, Kind] = {
+    name.replace("_", "."): kind for name, kind in _kinds(TopicConfig).items()
+}
+"""Every key of a topic by Kafka's name."""
+
+_NOT_SUPPORTED = {
+    "retention.ms": "retention is not supported yet, every record is kept",
+    "retention.bytes": "retention is not supported yet, every record is kept",
+    "cleanup.policy": "neither retention nor compaction is supported yet, every record is kept",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """One broker.toml. Relative paths were resolved against the directory of the file."""
+
+    node_id: Annotated[int, _integer(0, 2**31 - 1)]
+    data_dir: Annotated[Path, _path]
+    cluster_id: Annotated[str | None, _text("32 hexadecimal digits", "[0-9a-f]{32}")] = None
+    """Only join this cluster; None takes the one that the store and the directory belong to."""
+    store: Annotated[Literal["sqlite"], _choice("sqlite")] = "sqlite"
+    store_path: Annotated[Path, _path] = Path("metadata.db")
+    store_wal: Annotated[bool, _yes_or_no] = False
+    listen_zmq: Annotated[str, _address(optional=False)] = "127.0.0.1:5550"
+    listen_kafka: Annotated[None, _absent_listener("there is no Kafka listener yet")] = None
+    listen_metrics: Annotated[str | None, _address(optional=True)] = "127.0.0.1:9650"
+    allow_unauthenticated: Annotated[bool, _yes_or_no] = False
+    allow_faults: Annotated[bool, _yes_or_no] = False
+    default_partitions: Annotated[int, _integer(1, PARTITIONS_PER_TOPIC_MAX)] = 6
+    default_replicas: Annotated[int, _integer(1, REPLICAS_MAX)] = 3
+    min_insync_replicas: Annotated[int, _min_insync] = 2
+    flush: Annotated[Flush, _flush] = "batch"
+    segment_bytes: Annotated[int, _segment_bytes] = 1024 * 1024 * 1024
+    replica_lag_time_max_ms: Annotated[int, _integer(100, 3_600_000, "milliseconds")] = 1_000
+    heartbeat_ms: Annotated[int, _integer(10, 10_000, "milliseconds")] = 100
+    heartbeat_timeout_ms: Annotated[int, _integer(20, 60_000, "milliseconds")] = 300
+    lease_ms: Annotated[int, _integer(LEASE_MS_MIN, LEASE_MS_MAX, "milliseconds")] = 2_000
+    sync_threads: Annotated[int, _integer(1, 64)] = 4
+
+    @property
+    def topic_defaults(self) -> TopicConfig:
+        """Configuration of a topic that was created without any."""
+        return TopicConfig(
+            min_insync_replicas=self.min_insync_replicas,
+            flush=self.flush,
+            segment_bytes=self.segment_bytes,
+        )
+
+
+BROKER_KEYS: Mapping[str, Kind] = _kinds(BrokerConfig)
+"""Every key of broker.toml."""
+
+_REQUIRED = tuple(
+    field.name for field in dataclasses.fields(BrokerConfig) if field.default is MISSING
+)
+
+
+def load_broker_config(path: Path) -> BrokerConfig:
+    """Read broker.toml. Raises ConfigError naming the file, the key and what it may be."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(str(path), "--config", f"a file to read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), "the file", f"TOML: {error}") from None
+    return broker_config(table, str(path), path.parent)
+
+
+def broker_config(table: Mapping[str, object], file: str, directory: Path) -> BrokerConfig:
+    """Check a broker's keys; `file` is what errors name, `directory` where paths start."""
+    values = {key: _read(file, key, value, BROKER_KEYS) for key, value in table.items()}
+    for key in _REQUIRED:
+        if key not in values:
+            raise ConfigError(file, key, f"{BROKER_KEYS[key].allowed}; the key must be there")
+    config = BrokerConfig(**values)
+    _check_listeners(file, config)
+    _check_times(file, config)
+    return dataclasses.replace(
+        config,
+        data_dir=directory / config.data_dir,
+        store_path=directory / config.store_path,
+    )
+
+
+def parse_topic_config(
+    values: Mapping[str, str], defaults: TopicConfig | None = None, source: str = "topic"
+) -> TopicConfig:
+    """A topic's configuration from Kafka's keys and values; what is absent comes from `defaults`.
+
+    Raises ConfigError naming `source`, the key and what it may be.
+    """
+    read = {
+        key.replace(".", "_"): _read(source, key, _typed(value), TOPIC_CONFIGS)
+        for key, value in values.items()
+    }
+    changed: TopicConfig = dataclasses.replace(defaults or TopicConfig(), **read)
+    return changed
+
+
+def _typed(value: str) -> int | str:
+    """A topic's values are all text; a number as Kafka writes it is one."""
+    return int(value) if re.fullmatch("-?[0-9]{1,19}", value) else value
+
+
+def _read(file: str, key: str, value: object, kinds: Mapping[str, Kind]) -> Any:
+    kind = kinds.get(key)
+    if kind is None:
+        allowed = _NOT_SUPPORTED.get(key) if kinds is TOPIC_CONFIGS else None
+        raise ConfigError(file, key, f"no such key: {allowed}" if allowed else _one_of(kinds))
+    try:
+        return kind.read(value)
+    except ValueError:
+        raise ConfigError(file, key, f"{kind.allowed}, not {value!r}") from None
+
+
+def _one_of(keys: Iterable[str]) -> str:
+    return "a known key: " + ", ".join(keys)
+
+
+def _check_listeners(file: str, config: BrokerConfig) -> None:
+    """Rule 15: what is not loopback needs the operator's word, as long as nobody must log in."""
+    if config.allow_unauthenticated:
+        return
+    for key in ("listen_zmq", "listen_metrics"):
+        address = getattr(config, key)
+        if address is not None and not is_loopback(address):
+            raise ConfigError(
+                file,
+                key,
+                f"a loopback address, not {address!r}: whoever reaches it could read and write"
+                " everything (allow_unauthenticated = true permits that)",
+            )
+
+
+def _check_times(file: str, config: BrokerConfig) -> None:
+    if config.heartbeat_timeout_ms < 2 * config.heartbeat_ms:
+        raise ConfigError(file, "heartbeat_timeout_ms", "at least twice heartbeat_ms")
+    if config.lease_ms <= config.heartbeat_timeout_ms:
+        allowed = "more than heartbeat_timeout_ms: the lease is the backstop"
+        raise ConfigError(file, "lease_ms", allowed)
+
+
+def is_loopback(address: str) -> bool:
+    """True if "host:port" is reached from this machine only. Names other than localhost are not."""
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
