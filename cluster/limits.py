@@ -21,6 +21,12 @@ assert IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT, "a retry must still be recognised
 SEQUENCE_COUNT = 2**31  # sequence numbers before they wrap to 0 (a non-negative int32)
 PRODUCER_EPOCH_MAX = 32_767  # the last epoch of an id (int16); then a new id is needed
 PRODUCER_ID_BLOCK = 1000  # ids a broker takes from the controller at once, as Kafka's
+RECORD_BYTES_LARGE = 16 * 1024  # bytes of key or value that make a client look at a batch's room
+RETRANSMIT_MS_MIN = 100  # ms before an unanswered batch is sent again, at least: a pause is no loss
+RETRY_BACKOFF_MS = 10  # ms before the second attempt after an error; doubles with each one
+RETRY_BACKOFF_MS_MAX = 500  # ms between attempts, at most
+METADATA_BACKOFF_MS = 50  # ms between two questions for a missing leader
+GAP_ANSWERS_MAX = 5  # answers 45 that only a deposed leader explains before a batch is given up
 
 # Topics
 TOPIC_NAME_LENGTH_MAX = 249  # characters: directory name limit 255 minus "-" and five digits
@@ -36,6 +42,12 @@ PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; 
 FETCH_BYTES_MAX = 50 * 1024 * 1024  # bytes of one fetch answer, whatever the client asks for
 FETCH_WAIT_MS_MAX = 60_000  # ms a fetch may stay parked
 PARKED_FETCHES_MAX = 10_000  # fetches one broker keeps parked over all connections
+
+# Storage
+LOG_TAIL_BYTES = 1024 * 1024  # bytes of a log kept in memory for readers at its end, per partition
+SCAN_WINDOW_BYTES = 4 * 1024 * 1024  # bytes read at once to check or replay a segment
+OPEN_SEGMENTS_MAX = 4  # files per log held open only for reading; the active one comes on top
+SNAPSHOTS_KEPT = 3  # producer snapshots per log: the newest may be torn, one more for a deep cut
 
 # Metadata store
 STORE_KEY_LENGTH_MAX = 512  # characters: the longest key is "topics/" and a topic name
@@ -55,3 +67,21 @@ LEASE_MS_MAX = 3_600_000  # ms: a lease is a failure detector, an hour is none
 ENDPOINT_MESSAGES_PER_TURN = 1024  # messages taken from one socket in one loop turn: a turn is short
 ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may exceed it
 HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
+
+# Replication
+REJOIN_MS = 1_000  # ms a follower must keep up before it may join the in-sync replicas again
+PROPOSAL_RETRY_MS = 100  # ms before a change with an unknown outcome is asked again
+STREAM_RETRY_MS = 500  # ms before a follower that got no answer opens another stream
+
+# Membership
+CONNECT_MS = 1_000  # ms a registered broker has to become reachable before it counts as gone
+REREGISTER_MS = 50  # ms, doubled each time, before a broker declared dead by mistake comes back
+REREGISTER_MS_MAX = 5_000  # ms that this back-off may reach
+STATE_QUERY_MS = 250  # ms the controller waits for in-sync members before it elects among answers
+ELECTIONS_PER_COMMIT = 200  # partitions whose leaders one transaction decides
+LOOK_MS = 100  # ms between regular looks at what time alone changes
+HANDOVER_MS = 1_500  # ms an orderly stop waits for its leaders to be taken over
+
+# Serving
+PRODUCE_WAIT_MS_MAX = 300_000  # ms a produce request may wait for its acknowledgement
+CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
