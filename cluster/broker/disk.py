@@ -1,0 +1,218 @@
+"""The data directory of a broker: the real `Disk`, and who may use the directory.
+
+Owns: one directory, its lock, and the translation of system errors into DiskError. Handles are file
+descriptors, so that sync workers can take them as they are.
+
+Invariants: one process at a time (flock on `.lock`, which the system gives up when it dies); only
+of the cluster and node named in `meta.properties`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from errno import EIO
+from pathlib import Path
+from types import TracebackType
+
+from cluster.storage.checkpoint import (
+    META_PROPERTIES,
+    MetaProperties,
+    encode_id,
+    format_meta_properties,
+    parse_meta_properties,
+)
+from cluster.storage.disk import Buffer, DiskError, read_file, replace_file
+
+LOCK = ".lock"
+
+
+class DirectoryRefused(Exception):
+    """The data directory is in use or belongs to another broker; the text says what to do."""
+
+
+class FileDisk:
+    """Files below `root`, which must exist."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+        self._paths: dict[int, str] = {}
+
+    def open(self, path: str, *, create: bool = False) -> int:
+        """A file descriptor for reading and writing."""
+        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        with _translated(path, "open"):
+            handle = os.open(self.root / path, flags, 0o644)
+        self._paths[handle] = path
+        return handle
+
+    def close(self, handle: int) -> None:
+        """Close the descriptor."""
+        with _translated(self._paths.pop(handle), "close"):
+            os.close(handle)
+
+    def size(self, handle: int) -> int:
+        """Bytes in the file."""
+        with _translated(self._paths[handle], "stat"):
+            return os.fstat(handle).st_size
+
+    def write(self, handle: int, position: int, buffers: Sequence[Buffer]) -> None:
+        """Store all bytes, over as many short writes as it takes (KAFKA-17181)."""
+        with _translated(self._paths[handle], "write"):
+            rest = [memoryview(buffer) for buffer in buffers if len(buffer)]
+            while rest:
+                written = os.pwritev(handle, rest[: os.sysconf("SC_IOV_MAX")], position)
+                if written == 0:
+                    raise OSError(EIO, "nothing was written")
+                position += written
+                rest = _after(rest, written)
+
+    def read(self, handle: int, position: int, length: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        with _translated(self._paths[handle], "read"):
+            data = os.pread(handle, length, position)
+            if len(data) == length or not data:
+                return data
+            parts = [data]
+            while data and (length := length - len(data)) > 0:
+                position += len(data)
+                data = os.pread(handle, length, position)
+                parts.append(data)
+            return b"".join(parts)
+
+    def truncate(self, handle: int, length: int) -> None:
+        """Cut the file."""
+        with _translated(self._paths[handle], "truncate"):
+            os.ftruncate(handle, length)
+
+    def sync(self, handle: int) -> None:
+        """Block in fdatasync."""
+        with _translated(self._paths[handle], "sync"):
+            os.fdatasync(handle)
+
+    def exists(self, path: str) -> bool:
+        """Whether the name is there."""
+        return (self.root / path).exists()
+
+    def list(self, path: str) -> list[str]:
+        """Names in a directory, sorted."""
+        with _translated(path, "list"):
+            return sorted(entry.name for entry in (self.root / path).iterdir())
+
+    def make_directory(self, path: str) -> None:
+        """Create one directory."""
+        with _translated(path, "create"):
+            (self.root / path).mkdir()
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory with what is in it."""
+        with _translated(path, "remove"):
+            shutil.rmtree(self.root / path)
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename atomically, over a file of that name."""
+        with _translated(old, "rename"):
+            (self.root / old).replace(self.root / new)
+
+    def unlink(self, path: str) -> None:
+        """Remove a file."""
+        with _translated(path, "remove"):
+            (self.root / path).unlink()
+
+    def sync_directory(self, path: str) -> None:
+        """Block until the directory's names are durable."""
+        with _translated(path, "sync"):
+            handle = os.open(self.root / path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+
+
+def _after(buffers: list[memoryview], written: int) -> list[memoryview]:
+    """What is left of the buffers after `written` bytes of them."""
+    for index, buffer in enumerate(buffers):
+        if written < len(buffer):
+            return [buffer[written:], *buffers[index + 1 :]]
+        written -= len(buffer)
+    return []
+
+
+@contextmanager
+def _translated(path: str, operation: str) -> Iterator[None]:
+    # PEP 475: the os functions repeat calls interrupted by a signal themselves.
+    try:
+        yield
+    except OSError as error:
+        raise DiskError(error.errno or EIO, path, operation) from error
+
+
+class DataDirectory:
+    """A data directory held by this process: its disk, and whose it is.
+
+    Raises DirectoryRefused if another process holds it or it is another broker's. A new directory
+    gets its `meta.properties` here.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, cluster_id: str, node_id: int) -> None:
+        path = Path(root)
+        path.mkdir(parents=True, exist_ok=True)
+        self.disk = FileDisk(path)
+        self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _take_lock(self._lock, path)
+            self.meta = _identify(self.disk, cluster_id, node_id)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def close(self) -> None:
+        """Let another process have it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> DataDirectory:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _take_lock(handle: int, root: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DirectoryRefused(
+            f"{root} is in use by another process; stop it or choose another directory"
+        ) from None
+
+
+def _identify(disk: FileDisk, cluster_id: str, node_id: int) -> MetaProperties:
+    data = read_file(disk, META_PROPERTIES)
+    if data is None:
+        meta = MetaProperties(cluster_id, node_id, encode_id(uuid.uuid4().bytes))
+        replace_file(disk, META_PROPERTIES, format_meta_properties(meta))
+        return meta
+    try:
+        meta = parse_meta_properties(data)
+    except ValueError as error:
+        raise DirectoryRefused(
+            f"{disk.root / META_PROPERTIES} cannot be read ({error}); restore it, or start with "
+            "an empty directory"
+        ) from None
+    if (meta.cluster_id, meta.node_id) != (cluster_id, node_id):
+        raise DirectoryRefused(
+            f"{disk.root} belongs to broker {meta.node_id} of cluster {meta.cluster_id}, not to "
+            f"broker {node_id} of cluster {cluster_id}; choose another directory"
+        )
+    return meta

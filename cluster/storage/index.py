@@ -1,0 +1,141 @@
+"""The sparse index of one segment: offsets to file positions, timestamps to offsets.
+
+Owns: `.index` and `.timeindex` as Apache Kafka lays them out (entries of 8 and 12 bytes, offsets
+relative to the segment's base), when an entry is due, and the lookups. Entries are hints: the
+reader checks the batch an entry points to, and damaged files are rebuilt from the log.
+
+Invariant: offsets, positions and timestamps grow from entry to entry.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left, bisect_right
+from itertools import dropwhile
+
+from _fastseq.batch import Scan, index_points
+from cluster.storage.disk import Buffer
+
+POINT = struct.Struct(">ii")  # last offset of a batch - base, position where that batch starts
+TIME = struct.Struct(">qi")  # largest timestamp so far, last offset of its batch - base
+
+
+class SparseIndex:
+    """Both indexes of a segment in memory, eight bytes a number.
+
+    `max_timestamp` is the largest in the segment, -1 if there is none; `since_point` counts the
+    bytes since the last entry.
+    """
+
+    def __init__(self, base_offset: int) -> None:
+        self.max_timestamp = -1
+        self.since_point = 0
+        self._max_timestamp_offset = base_offset
+        self._base = base_offset
+        self._offsets = array("q")
+        self._positions = array("q")
+        self._timestamps = array("q")
+        self._timestamp_offsets = array("q")
+
+    @property
+    def points(self) -> list[tuple[int, int]]:
+        """(last offset of a batch, its position) in order."""
+        return list(zip(self._offsets, self._positions, strict=True))
+
+    @property
+    def times(self) -> list[tuple[int, int]]:
+        """(largest timestamp so far, last offset of its batch) in order."""
+        return list(zip(self._timestamps, self._timestamp_offsets, strict=True))
+
+    @property
+    def last_position(self) -> int:
+        """Position of the last batch entered, 0 before the first."""
+        return self._positions[-1] if self._positions else 0
+
+    def enter(self, data: Buffer, end: int, position: int, interval_bytes: int) -> None:
+        """Add the entries due for the batches data[:end], which lie at `position` of the file."""
+        points, self.since_point = index_points(
+            data,
+            0,
+            end,
+            interval_bytes,
+            self.since_point,
+            max_timestamp=self.max_timestamp,
+            max_timestamp_offset=self._max_timestamp_offset,
+        )
+        for last_offset, start, timestamp, timestamp_offset in points:
+            self._offsets.append(last_offset)
+            self._positions.append(position + start)
+            self._add_time(timestamp, timestamp_offset)
+
+    def saw(self, found: Scan) -> None:
+        """Note the largest timestamp of batches that follow those seen before."""
+        if found.max_timestamp > self.max_timestamp:
+            self.max_timestamp = found.max_timestamp
+            self._max_timestamp_offset = found.max_timestamp_offset
+
+    def finish(self) -> None:
+        """Add the last time entry, which every file ends with after a roll or a clean stop."""
+        self._add_time(self.max_timestamp, self._max_timestamp_offset)
+
+    def _add_time(self, timestamp: int, offset: int) -> None:
+        if timestamp > (self._timestamps[-1] if self._timestamps else -1):
+            self._timestamps.append(timestamp)
+            self._timestamp_offsets.append(offset)
+
+    def _recall(self) -> None:
+        """Take the largest timestamp from the last entry."""
+        self.max_timestamp, self._max_timestamp_offset = -1, self._base
+        if self._timestamps:
+            self.max_timestamp = self._timestamps[-1]
+            self._max_timestamp_offset = self._timestamp_offsets[-1]
+
+    def floor(self, offset: int) -> tuple[int, int]:
+        """(its last offset, its position) of the last entry not above `offset`; (-1, 0) if none."""
+        after = bisect_right(self._offsets, offset)
+        return (self._offsets[after - 1], self._positions[after - 1]) if after else (-1, 0)
+
+    def offset_before(self, timestamp: int) -> int:
+        """An offset below which every timestamp is smaller than `timestamp`."""
+        after = bisect_left(self._timestamps, timestamp)
+        return self._timestamp_offsets[after - 1] if after else self._base
+
+    def truncate(self, next_offset: int) -> None:
+        """Forget entries at and above `next_offset`; `saw` must follow for what has none."""
+        points = bisect_left(self._offsets, next_offset)
+        del self._offsets[points:], self._positions[points:]
+        times = bisect_left(self._timestamp_offsets, next_offset)
+        del self._timestamps[times:], self._timestamp_offsets[times:]
+        self._recall()
+
+    def dump(self) -> tuple[bytes, bytes]:
+        """Bytes of `.index` and `.timeindex`."""
+        base = self._base
+        points = b"".join(POINT.pack(offset - base, at) for offset, at in self.points)
+        times = b"".join(TIME.pack(timestamp, offset - base) for timestamp, offset in self.times)
+        return points, times
+
+    @classmethod
+    def load(cls, base_offset: int, points: bytes, times: bytes) -> SparseIndex:
+        """Read both files; a zero tail (preallocated) and whatever is out of order is left out."""
+        index = cls(base_offset)
+        relative, positions = _columns(POINT, points)
+        index._offsets = array("q", [base_offset + offset for offset in relative])
+        index._positions = array("q", positions)
+        timestamps, relative = _columns(TIME, times)
+        index._timestamps = array("q", timestamps)
+        index._timestamp_offsets = array("q", [base_offset + offset for offset in relative])
+        index._recall()
+        return index
+
+
+def _columns(layout: struct.Struct, data: bytes) -> tuple[list[int], list[int]]:
+    """Both columns without the zeros of a preallocated file, up to where either stops growing."""
+    whole = data[: len(data) // layout.size * layout.size]
+    rows = list(dropwhile(lambda row: row == (0, 0), layout.iter_unpack(whole)))
+    for at in range(1, len(rows)):
+        if rows[at][0] <= rows[at - 1][0] or rows[at][1] <= rows[at - 1][1]:
+            del rows[at:]
+            break
+    return [row[0] for row in rows], [row[1] for row in rows]

@@ -1,0 +1,56 @@
+"""Names of files and directories of a replica, as Apache Kafka writes them.
+
+Owns: formatting and parsing of names. `orders-3` is partition 3 of topic "orders"; files inside
+are named by a base offset of twenty digits.
+"""
+
+from __future__ import annotations
+
+LOG = ".log"
+INDEX = ".index"
+TIME_INDEX = ".timeindex"
+TRANSACTION_INDEX = ".txnindex"
+SNAPSHOT = ".snapshot"  # Kafka's producer snapshot: the last batch of each producer
+WINDOWS = ".windows"  # ours beside it: every remembered batch; Kafka ignores unknown suffixes
+SEGMENT_SUFFIXES = (LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX)
+
+EPOCHS = "leader-epoch-checkpoint"
+METADATA = "partition.metadata"
+DOUBTFUL = "doubtful"
+FAILED_SYNC = "failed-sync"
+
+_DIGITS = 20
+
+
+def segment_file(directory: str, base_offset: int, suffix: str) -> str:
+    """Path of a file that is named by an offset."""
+    return f"{directory}/{base_offset:0{_DIGITS}d}{suffix}"
+
+
+def offset_of(name: str, suffix: str) -> int | None:
+    """The offset in a file name with this suffix, None for any other name."""
+    digits = name.removesuffix(suffix)
+    if name == digits or len(digits) != _DIGITS or not digits.isascii() or not digits.isdigit():
+        return None
+    return int(digits)
+
+
+def replica_directory(topic: str, partition: int) -> str:
+    """Directory of a replica below the data directory."""
+    return f"{topic}-{partition}"
+
+
+def parse_replica_directory(name: str) -> tuple[str, int] | None:
+    """(topic, partition) of a replica's directory; None for strays, deletions and other names."""
+    topic, dash, digits = name.rpartition("-")
+    if not dash or not topic or not digits.isascii() or not digits.isdigit():
+        return None
+    if str(int(digits)) != digits:
+        return None
+    return topic, int(digits)
+
+
+def stray_directory(directory: str, mark: bytes, attempt: int) -> str:
+    """Where a replica of another topic goes: `mark` plus the attempt as 32 hex digits."""
+    number = (int.from_bytes(mark) + attempt) % (1 << 128)
+    return f"{directory}.{number:032x}-stray"

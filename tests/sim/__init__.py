@@ -1,0 +1,1 @@
+"""Simulation: the real machines on a virtual network, clock, disk and store."""

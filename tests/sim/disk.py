@@ -1,0 +1,338 @@
+"""A disk in memory that keeps across a crash only what was synced, and perhaps more.
+
+Owns: files as what readers see beside what a crash leaves, names likewise per directory, and the
+faults a test injects. Without faults and crashes it is a plain Disk for unit tests.
+
+What a crash may do, chosen by the generator given: keep any part of the unsynced writes of a file
+(none, all, the first of them with the next one torn, any of them with zeros where others were), and
+any part of the unsynced changes of names. A failed sync loses its writes for good although they can
+still be read, as the page cache does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from errno import EEXIST, EIO, EISDIR, ENOENT, ENOSPC, ENOTEMPTY
+from random import Random
+
+from cluster.storage.disk import Buffer, DiskError
+
+Change = tuple[int, int, bytes | None]  # number, position or length, bytes (None: truncate)
+
+
+def _apply(data: bytearray, position: int, piece: bytes | None) -> None:
+    if piece is None:
+        data[position:] = bytes(max(position - len(data), 0))
+        return
+    data.extend(bytes(max(position - len(data), 0)))
+    data[position : position + len(piece)] = piece
+
+
+@dataclass
+class File:
+    """What readers see, what is durable, and the numbered changes in between."""
+
+    visible: bytearray = field(default_factory=bytearray)
+    durable: bytearray = field(default_factory=bytearray)
+    changes: list[Change] = field(default_factory=list)
+
+    def change(self, number: int, position: int, piece: bytes | None) -> None:
+        _apply(self.visible, position, piece)
+        self.changes.append((number, position, piece))
+
+    def sync(self, until: int) -> None:
+        for number, position, piece in self.changes:
+            if number < until:
+                _apply(self.durable, position, piece)
+        self.changes = [change for change in self.changes if change[0] >= until]
+
+    def crash(self, rng: Random) -> None:
+        for _, position, piece in _survivors(self.changes, rng):
+            _apply(self.durable, position, piece)
+        self.visible = bytearray(self.durable)
+        self.changes = []
+
+
+def _survivors(changes: list[Change], rng: Random) -> list[Change]:
+    """The unsynced changes of one file that a crash leaves."""
+    match rng.randrange(4):
+        case 0:
+            return []
+        case 1:
+            return changes
+        case 2:
+            return [_torn(change, rng) for change in changes if rng.random() < 0.5]
+        case _:
+            kept = rng.randrange(len(changes) + 1)
+            return [*changes[:kept], *(_torn(change, rng) for change in changes[kept : kept + 1])]
+
+
+def _torn(change: Change, rng: Random) -> Change:
+    number, position, piece = change
+    return (number, position, piece if piece is None else piece[: rng.randrange(len(piece) + 1)])
+
+
+Entry = "File | Folder"
+NameChange = tuple[str, "File | Folder | None"]
+
+
+@dataclass
+class Folder:
+    """Names as seen, as durable, and the groups of changes in between (a rename is one group)."""
+
+    visible: dict[str, File | Folder] = field(default_factory=dict)
+    durable: dict[str, File | Folder] = field(default_factory=dict)
+    changes: list[list[NameChange]] = field(default_factory=list)
+
+    def change(self, *group: NameChange) -> None:
+        for name, entry in group:
+            _name(self.visible, name, entry)
+        self.changes.append(list(group))
+
+    def sync(self) -> None:
+        for group in self.changes:
+            for name, entry in group:
+                _name(self.durable, name, entry)
+        self.changes = []
+
+    def crash(self, rng: Random) -> None:
+        in_order = rng.random() < 0.5
+        kept = rng.randrange(len(self.changes) + 1)
+        for number, group in enumerate(self.changes):
+            if number < kept if in_order else rng.random() < 0.5:
+                for name, entry in group:
+                    _name(self.durable, name, entry)
+        self.visible = dict(self.durable)
+        self.changes = []
+        for _, entry in sorted(self.visible.items()):
+            entry.crash(rng)
+
+
+def _name(names: dict[str, File | Folder], name: str, entry: File | Folder | None) -> None:
+    if entry is None:
+        names.pop(name, None)
+    else:
+        names[name] = entry
+
+
+@dataclass
+class Faults:
+    """What fails from now on. A countdown of n lets n - 1 calls pass; 0 is off.
+
+    Probabilities need `rng`. A failing write stores the first half of its bytes.
+    """
+
+    write_countdown: int = 0
+    write_probability: float = 0.0
+    write_errno: int = ENOSPC
+    truncate_countdown: int = 0
+    sync_countdown: int = 0
+    sync_probability: float = 0.0
+    name_countdown: int = 0
+    capacity_bytes: int = 0
+    rng: Random = field(default_factory=lambda: Random(0))
+
+    def due(self, call: str) -> bool:
+        countdown = getattr(self, f"{call}_countdown")
+        if countdown:
+            setattr(self, f"{call}_countdown", countdown - 1)
+            if countdown == 1:
+                return True
+        probability = getattr(self, f"{call}_probability", 0.0)
+        return bool(probability) and self.rng.random() < probability
+
+
+@dataclass(frozen=True)
+class SyncTicket:
+    """A sync that has begun: the writes before it count when it ends well."""
+
+    file: File
+    until: int
+    boot: int
+
+
+class SimulatedDisk:
+    """The Disk protocol over files in memory."""
+
+    def __init__(self) -> None:
+        self.faults = Faults()
+        self.calls: dict[str, int] = {}
+        self._root = Folder()
+        self._handles: dict[int, tuple[str, File]] = {}
+        self._next_handle = 3
+        self._next_change = 0
+        self._boot = 0
+
+    # -- what tests ask and do
+
+    @property
+    def open_handles(self) -> int:
+        """Handles given out and not closed."""
+        return len(self._handles)
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(len(file.visible) for file in _files(self._root))
+
+    def crash(self, rng: Random) -> None:
+        """Lose power: handles are void, and what was not synced is at the generator's mercy."""
+        self._root.crash(rng)
+        self._handles.clear()
+        self._boot += 1
+
+    def begin_sync(self, handle: int) -> SyncTicket:
+        """A sync worker takes a request: what is written from now on is not covered."""
+        return SyncTicket(self._file(handle), self._next_change, self._boot)
+
+    def finish_sync(self, ticket: SyncTicket) -> int:
+        """The sync worker is done: 0 or an error number. Void after a crash."""
+        self._count("sync")
+        if ticket.boot != self._boot:
+            return EIO
+        if self.faults.due("sync"):
+            ticket.file.changes = [c for c in ticket.file.changes if c[0] >= ticket.until]
+            return EIO
+        ticket.file.sync(ticket.until)
+        return 0
+
+    def contents(self, path: str) -> bytes:
+        """What a reader sees in a file."""
+        return bytes(self._lookup(path).visible)
+
+    def _count(self, call: str) -> None:
+        self.calls[call] = self.calls.get(call, 0) + 1
+
+    # -- names
+
+    def _folder(self, path: str) -> Folder:
+        folder = self._root
+        for name in path.split("/") if path else []:
+            entry = folder.visible.get(name)
+            if not isinstance(entry, Folder):
+                raise DiskError(ENOENT, path, "open")
+            folder = entry
+        return folder
+
+    def _parent(self, path: str) -> tuple[Folder, str]:
+        directory, _, name = path.rpartition("/")
+        return self._folder(directory), name
+
+    def _lookup(self, path: str) -> File:
+        folder, name = self._parent(path)
+        entry = folder.visible.get(name)
+        if entry is None:
+            raise DiskError(ENOENT, path, "open")
+        if isinstance(entry, Folder):
+            raise DiskError(EISDIR, path, "open")
+        return entry
+
+    def _fail_names(self, path: str, operation: str) -> None:
+        if self.faults.due("name"):
+            raise DiskError(EIO, path, operation)
+
+    def exists(self, path: str) -> bool:
+        try:
+            folder, name = self._parent(path)
+        except DiskError:
+            return False
+        return name in folder.visible
+
+    def list(self, path: str) -> list[str]:
+        return sorted(self._folder(path).visible)
+
+    def make_directory(self, path: str) -> None:
+        self._fail_names(path, "create")
+        folder, name = self._parent(path)
+        if name in folder.visible:
+            raise DiskError(EEXIST, path, "create")
+        folder.change((name, Folder()))
+
+    def remove_directory(self, path: str) -> None:
+        self._fail_names(path, "remove")
+        folder, name = self._parent(path)
+        self._folder(path)
+        folder.change((name, None))
+
+    def rename(self, old: str, new: str) -> None:
+        self._fail_names(old, "rename")
+        source, old_name = self._parent(old)
+        target, new_name = self._parent(new)
+        if old_name not in source.visible:
+            raise DiskError(ENOENT, old, "rename")
+        assert source is target, "nothing here moves between directories"
+        if isinstance(target.visible.get(new_name), Folder):
+            raise DiskError(ENOTEMPTY, new, "rename")
+        source.change((old_name, None), (new_name, source.visible[old_name]))
+
+    def unlink(self, path: str) -> None:
+        self._fail_names(path, "remove")
+        self._lookup(path)
+        folder, name = self._parent(path)
+        folder.change((name, None))
+
+    def sync_directory(self, path: str) -> None:
+        self._count("sync_directory")
+        self._fail_names(path, "sync")
+        self._folder(path).sync()
+
+    # -- files
+
+    def _file(self, handle: int) -> File:
+        assert handle in self._handles, "a handle from before a crash, or closed"
+        return self._handles[handle][1]
+
+    def open(self, path: str, *, create: bool = False) -> int:
+        folder, name = self._parent(path)
+        if create and name not in folder.visible:
+            self._fail_names(path, "open")
+            folder.change((name, File()))
+        handle, self._next_handle = self._next_handle, self._next_handle + 1
+        self._handles[handle] = (path, self._lookup(path))
+        return handle
+
+    def close(self, handle: int) -> None:
+        self._file(handle)
+        del self._handles[handle]
+
+    def size(self, handle: int) -> int:
+        return len(self._file(handle).visible)
+
+    def write(self, handle: int, position: int, buffers: Sequence[Buffer]) -> None:
+        self._count("write")
+        file, data = self._file(handle), b"".join(buffers)
+        grown = max(position + len(data) - len(file.visible), 0)
+        room = self.faults.capacity_bytes
+        full = bool(room) and self.used_bytes + grown > room
+        if full or self.faults.due("write"):
+            self._change(file, position, data[: len(data) // 2])
+            errno = ENOSPC if full else self.faults.write_errno
+            raise DiskError(errno, self._handles[handle][0], "write")
+        self._change(file, position, data)
+
+    def _change(self, file: File, position: int, piece: bytes | None) -> None:
+        file.change(self._next_change, position, piece)
+        self._next_change += 1
+
+    def read(self, handle: int, position: int, length: int) -> bytes:
+        self._count("read")
+        return bytes(self._file(handle).visible[position : position + length])
+
+    def truncate(self, handle: int, length: int) -> None:
+        file = self._file(handle)
+        if self.faults.due("truncate"):
+            raise DiskError(EIO, self._handles[handle][0], "truncate")
+        self._change(file, length, None)
+
+    def sync(self, handle: int) -> None:
+        path, _ = self._handles[handle]
+        if self.finish_sync(self.begin_sync(handle)):
+            raise DiskError(EIO, path, "sync")
+
+
+def _files(folder: Folder) -> list[File]:
+    files: list[File] = []
+    for entry in folder.visible.values():
+        files.extend([entry] if isinstance(entry, File) else _files(entry))
+    return files

@@ -1,0 +1,91 @@
+"""The broker's data directory: short writes, the lock, and whose directory it is."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.broker.disk import DataDirectory, DirectoryRefused, FileDisk
+from cluster.storage.disk import DiskError
+
+
+def test_a_short_write_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwritev
+    monkeypatch.setattr(
+        os, "pwritev", lambda handle, buffers, at: real(handle, [buffers[0][:2]], at)
+    )
+    disk = FileDisk(tmp_path)
+    handle = disk.open("file", create=True)
+    disk.write(handle, 0, [b"abcde", b"fg"])
+    assert disk.read(handle, 0, 10) == b"abcdefg"
+    disk.close(handle)
+
+
+def test_more_buffers_than_one_call_takes_are_all_written(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path)
+    handle = disk.open("file", create=True)
+    disk.write(handle, 0, [b"ab"] * 3000)
+    assert disk.size(handle) == 6000
+    disk.close(handle)
+
+
+def test_a_write_that_stores_nothing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "pwritev", lambda _handle, _buffers, _at: 0)
+    disk = FileDisk(tmp_path)
+    handle = disk.open("file", create=True)
+    with pytest.raises(DiskError) as caught:
+        disk.write(handle, 0, [b"x"])
+    assert caught.value.errno == errno.EIO
+    disk.close(handle)
+
+
+def test_a_short_read_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"abcdefg")
+    real = os.pread
+    monkeypatch.setattr(os, "pread", lambda handle, length, at: real(handle, min(length, 3), at))
+    disk = FileDisk(tmp_path)
+    handle = disk.open("file")
+    assert disk.read(handle, 0, 6) == b"abcdef"
+    disk.close(handle)
+
+
+def test_a_directory_of_this_process_cannot_be_taken_by_another(tmp_path: Path) -> None:
+    program = (
+        "import sys; from cluster.broker.disk import DataDirectory, DirectoryRefused\n"
+        "try: DataDirectory(sys.argv[1], cluster_id='c', node_id=1)\n"
+        "except DirectoryRefused as refused: print(refused)\n"
+    )
+    with DataDirectory(tmp_path, cluster_id="c", node_id=1):
+        run = [sys.executable, "-c", program, str(tmp_path)]
+        other = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert "is in use by another process" in other.stdout
+
+
+def test_a_closed_directory_can_be_taken_again(tmp_path: Path) -> None:
+    first = DataDirectory(tmp_path / "data", cluster_id="c", node_id=1)
+    first.close()
+    with DataDirectory(tmp_path / "data", cluster_id="c", node_id=1) as second:
+        assert second.meta == first.meta
+        assert len(second.meta.directory_id) == 22
+
+
+@pytest.mark.parametrize(("cluster_id", "node_id"), [("other", 1), ("c", 2)])
+def test_a_directory_of_another_broker_is_refused(
+    tmp_path: Path, cluster_id: str, node_id: int
+) -> None:
+    DataDirectory(tmp_path, cluster_id="c", node_id=1).close()
+    with pytest.raises(DirectoryRefused, match="belongs to broker 1 of cluster c"):
+        DataDirectory(tmp_path, cluster_id=cluster_id, node_id=node_id)
+    DataDirectory(tmp_path, cluster_id="c", node_id=1).close()
+
+
+def test_a_damaged_identity_is_refused_and_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "meta.properties").write_text("version=1\n")
+    with pytest.raises(DirectoryRefused, match="cannot be read"):
+        DataDirectory(tmp_path, cluster_id="c", node_id=1)
+    assert (tmp_path / "meta.properties").read_text() == "version=1\n"
