@@ -85,3 +85,6 @@ HANDOVER_MS = 1_500  # ms an orderly stop waits for its leaders to be taken over
 # Serving
 PRODUCE_WAIT_MS_MAX = 300_000  # ms a produce request may wait for its acknowledgement
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
+
+# Load
+LEDGER_ROWS_MAX = 1_000_000  # rows of a ledger file: every row is kept in memory, about 1 KB each

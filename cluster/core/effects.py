@@ -1,0 +1,105 @@
+"""What a broker's machine wants done: the outputs of `Node.step`, per turn and peer.
+
+Effects are values. The shell's executor holds the one `match` over them, the simulator the other.
+Whatever is answered comes back as an event; the machine never waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Bytes of one response for a client's connection."""
+
+    connection: bytes
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    """Close a client's connection, where the carrier has one: what it sent cannot be answered."""
+
+    connection: bytes
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One message to another broker: header frame, and data frame unless empty."""
+
+    node_id: int
+    header: bytes
+    data: bytes | memoryview = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Make one file durable up to `end`; answered in a `Synced` event with the same token."""
+
+    handle: int
+    token: int
+    segment_base: int
+    generation: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a key; with `leased` it vanishes unless the broker keeps its lease."""
+
+    key: str
+    value: bytes
+    leased: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transact:
+    """If every (key, version) holds (version 0: absent), write and delete; else nothing."""
+
+    request: int
+    conditions: tuple[tuple[str, int], ...]
+    puts: tuple[Put, ...]
+    deletes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where an incarnation of another broker is reached."""
+
+    node_id: int
+    incarnation: int
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectPeers:
+    """The other brokers as registered now: connect to the new, drop the gone."""
+
+    peers: tuple[Peer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LookAtStore:
+    """A peer said that the store moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """A fault that was ordered for this very process: "pause" or "kill"."""
+
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Everything is closed; the process may end. `failure` is None after an orderly stop."""
+
+    failure: str | None
+
+
+Effect = Reply | Hangup | Send | Sync | Transact | ConnectPeers | LookAtStore | Harm | Stopped
+Effects = Sequence[Effect]

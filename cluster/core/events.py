@@ -1,0 +1,128 @@
+"""What a broker's machine can be told: the inputs of `Node.step`, one value per loop turn or rarer.
+
+Every event is plain data. Time comes beside it as an integer; chance only as a number inside one.
+The shell makes these from sockets, the store and the sync workers; the simulator from its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+
+class Commit(Enum):
+    """What became of a transaction on the metadata store."""
+
+    COMMITTED = auto()
+    CONFLICT = auto()
+    """A condition did not hold; nothing was written."""
+    UNKNOWN = auto()
+    """It may have been written. Asking again under the same conditions is harmless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key of the store as it is now; `value` None when it is gone."""
+
+    key: str
+    value: bytes | None
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreChanged:
+    """Changes in the order of their revisions; the first event carries the whole store."""
+
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Transacted:
+    """The outcome of a `Transact` effect; `revision` is the store's new one when committed."""
+
+    request: int
+    commit: Commit
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClientMessage:
+    """One request of a client: `connection` names where the reply goes."""
+
+    connection: bytes
+    frame: bytes
+    native: bool = True
+    """The carrier is the native client's: it never re-encodes a batch and reads verdicts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTurn:
+    """Everything that clients sent in one turn of the loop, in order of arrival."""
+
+    messages: Sequence[ClientMessage]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTurn:
+    """Everything that other brokers sent in one turn: header frame, and data frame or b""."""
+
+    messages: Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncDone:
+    """One file is durable up to `end`, or `errno` says why not."""
+
+    token: int
+    segment_base: int
+    generation: int
+    end: int
+    errno: int
+    nanoseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What the sync workers finished in one turn."""
+
+    results: Sequence[SyncDone]
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """The connection to this incarnation of a broker stands."""
+
+    node_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDisconnected:
+    """The connection to this incarnation is gone: closed, reset, or silent for too long."""
+
+    node_id: int
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """The deadline that the machine named has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """Hand over and close: an orderly stop begins."""
+
+
+Event = (
+    StoreChanged
+    | Transacted
+    | ClientTurn
+    | PeerTurn
+    | Synced
+    | PeerConnected
+    | PeerDisconnected
+    | Tick
+    | StopRequested
+)

@@ -1,0 +1,133 @@
+"""The follower role of one partition: copy one leader's log in one epoch.
+
+Owns the stream that is open or asked for, and when to ask again. The stream is the only way in:
+what arrives for another number, epoch or leader is counted and dropped (rule 8). Opening states
+what this log holds; the leader answers where to cut; then pushes follow without a gap.
+
+Invariants: an acknowledgement never exceeds what counts as held (synced, under `flush=batch`);
+data is taken only at exactly the end of the log; the high watermark never passes that end.
+"""
+
+from __future__ import annotations
+
+from cluster.core.records import PartitionRecord
+from cluster.core.replica import Around, Replica
+from cluster.limits import STREAM_RETRY_MS
+from cluster.storage.disk import DiskError
+from cluster.wire import stream
+
+
+class Follower:
+    """Following one leader in one epoch."""
+
+    def __init__(
+        self, replica: Replica, record: PartitionRecord, around: Around, now_ms: int
+    ) -> None:
+        """Ask the leader for a stream at once, if it can be reached."""
+        self.replica = replica
+        self.leader = record.leader
+        self.leader_incarnation = record.leader_incarnation
+        self.epoch = record.leader_epoch
+        self.dropped = 0
+        self._around = around
+        self._stream = 0
+        self._open = False
+        self._acked = -1
+        self._whole_at = 0
+        self._ask_again_ms = now_ms
+        self.ask(now_ms)
+
+    @property
+    def following(self) -> bool:
+        """Whether a stream is open."""
+        return self._open
+
+    def ask(self, now_ms: int) -> None:
+        """Open a stream: say what this log holds, durably."""
+        self._open, self._acked = False, -1
+        self._ask_again_ms = now_ms + STREAM_RETRY_MS
+        replica, image = self.replica, self._around.image
+        store_id = image.store_id(self._around.node_id, replica.topic)
+        link = self._around.out.links.get(self.leader)
+        if store_id is None or link is None or link.incarnation != self.leader_incarnation:
+            return
+        if replica.counted_end < replica.log.next_offset:
+            return  # what is reported must be durable: the sync under way brings us back here
+        self._stream = self._around.out.next_stream()
+        request = stream.OpenStream(
+            replica.topic_id, replica.index, self.epoch, self._stream,
+            epochs=tuple(replica.log.epochs),
+            start_offset=replica.log.start_offset,
+            end_offset=replica.counted_end,
+            doubtful=replica.log.doubtful,
+            store_id=store_id,
+        )  # fmt: skip
+        self._around.out.control(self.leader, request)
+
+    def opened(self, answer: stream.StreamOpened, now_ms: int) -> None:
+        """The leader agreed: cut to the common prefix and confirm what is left."""
+        if answer.stream != self._stream or answer.leader_epoch != self.epoch or self._open:
+            self.dropped += 1
+            return
+        replica = self.replica
+        if answer.truncate_to < replica.log.next_offset:
+            try:
+                replica.truncate(answer.truncate_to, now_ms)
+            except DiskError:
+                return  # asked again later; nothing was acknowledged
+        if replica.log.next_offset != answer.truncate_to:
+            self.ask(now_ms)
+            return
+        self._open = True
+        self._whole_at = answer.leader_end
+        replica.commit(answer.high_watermark)
+        self.acknowledge()
+
+    def refused(self, answer: stream.StreamRefused) -> None:
+        """The leader does not know this stream: ask for another when the time comes."""
+        if answer.stream == self._stream:
+            self._open = False
+
+    def pushed(self, push: stream.PushHeader, data: memoryview, now_ms: int) -> bool:
+        """Take batches at the end of the log. True when something was appended."""
+        replica = self.replica
+        if not self._open or push.stream != self._stream or push.leader_epoch != self.epoch:
+            self.dropped += 1
+            return False
+        if push.length:
+            if push.base_offset != replica.log.next_offset:
+                self.ask(now_ms)
+                return False
+            try:
+                error = replica.log.apply(data, 0, len(data), now_ms)
+            except DiskError:
+                self._open = False
+                return False
+            if error:
+                self.dropped += 1
+                self.ask(now_ms)
+                return False
+        replica.commit(push.high_watermark)
+        return bool(push.length)
+
+    def acknowledge(self) -> None:
+        """Tell the leader how far this log counts, if that moved."""
+        replica = self.replica
+        end = replica.counted_end
+        if not self._open or end == self._acked:
+            return
+        self._acked = end
+        if replica.log.doubtful and end >= self._whole_at:
+            replica.log.clear_doubtful()
+        ack = stream.AckHeader(replica.topic_id, replica.index, self.epoch, self._stream, end)
+        self._around.out.ack(self.leader, ack)
+
+    def disconnected(self, node_id: int) -> None:
+        """The connection to a broker is lost; with the leader's goes the stream."""
+        if node_id == self.leader:
+            self._open = False
+
+    def look(self, now_ms: int) -> None:
+        """The regular look: ask again for a stream that is not open."""
+        if not self._open and now_ms >= self._ask_again_ms:
+            self.ask(now_ms)

@@ -1,0 +1,66 @@
+"""What the stages of a record's way see of a partition, and what they hand one another.
+
+The stages know no roles and not one another: they see a partition that may be led here, and the
+entries of a turn. `partition` and `leader` are what stands behind these shapes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+from cluster.core.answer import ProduceAnswer
+from cluster.core.replica import Replica
+
+
+class Led(Protocol):
+    """A partition that this broker leads, in one term."""
+
+    replica: Replica
+    epoch: int
+    epoch_start: int
+
+    @property
+    def members_present(self) -> bool:
+        """Whether enough in-sync members are here for a new acks=all write."""
+
+    def wait(self, end: int, answer: ProduceAnswer, slot: int) -> None:
+        """Answer once everything below `end` is committed, or durable here for acks=1."""
+
+    def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
+        """The turn's batches are in the log: push them to whoever is at the tail."""
+
+
+class Hosted(Protocol):
+    """A partition that this broker has a replica of."""
+
+    replica: Replica
+
+    @property
+    def leader(self) -> Led | None:
+        """The term, if this broker leads the partition."""
+
+
+Find = Callable[[str, int], Hosted | None]
+"""The partition of a topic, if this broker has it."""
+
+
+class Entry(NamedTuple):
+    """One batch that a turn will decide."""
+
+    led: Led
+    batch: bytes | bytearray | memoryview
+    answer: ProduceAnswer
+    slot: int
+    refuse_new: int
+    """The error that a new batch gets, 0 if it may be appended."""
+    native: bool
+
+
+class Appended(NamedTuple):
+    """One partition's part of a turn's arena, in the log now."""
+
+    led: Led
+    base_offset: int
+    next_offset: int
+    data: memoryview

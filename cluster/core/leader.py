@@ -1,0 +1,322 @@
+"""The leader role of one partition, for one term.
+
+Owns the term: its epoch, the followers' streams, who waits for what, and the one change of the
+partition's record that may be under way. A term begins when the store names this incarnation and
+ends with the first record that does not; then everything that waits is answered "possibly
+stored" (rule 2).
+
+Invariants: at most one proposal is outstanding; whoever a proposal would add counts in the high
+watermark before it leaves, whoever it would remove counts until the new record was read (rule
+10); no stream opens below the high watermark for a member that still counts (rule 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from _fastseq.batch import whole_batches
+from cluster import errors
+from cluster.core import insync, records
+from cluster.core.acknowledge import Waiters, high_watermark
+from cluster.core.answer import ProduceAnswer
+from cluster.core.effects import Put
+from cluster.core.events import Commit
+from cluster.core.image import Versioned
+from cluster.core.replica import Around, Replica
+from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
+from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
+from cluster.wire import stream
+
+
+class Leader:
+    """One term of leadership."""
+
+    def __init__(
+        self,
+        replica: Replica,
+        record: Versioned[records.PartitionRecord],
+        around: Around,
+        now_ms: int,
+    ) -> None:
+        """The term begins: the epoch starts where the log ends, even before any append."""
+        self.replica = replica
+        self.record = record
+        self.epoch = record.value.leader_epoch
+        self.followers = Followers()
+        self.committed = Waiters()
+        self.durable = Waiters()
+        self.began_ms = now_ms
+        self._around = around
+        self._proposed: records.PartitionRecord | None = None
+        self._retry_ms: int | None = None
+        self._told = -1
+        self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
+        log = replica.log
+        log.assign_epoch(self.epoch, log.next_offset)
+        log.lane.leader_epoch = self.epoch
+        self.epoch_start = log.next_offset
+        self.settle(now_ms)
+
+    @property
+    def members_present(self) -> bool:
+        """Whether enough in-sync members are here for a new acks=all write."""
+        isr = self.record.value.isr
+        present = 1 + sum(
+            self.followers.get(node) is not None for node in isr if node != self._around.node_id
+        )
+        return present >= insync.minimum(self.record.value, self.replica.min_insync)
+
+    @property
+    def changing(self) -> bool:
+        """Whether a change of the record is under way."""
+        return self._proposed is not None
+
+    # -- the record ---------------------------------------------------------------------------
+
+    def read_back(self, record: Versioned[records.PartitionRecord], now_ms: int) -> None:
+        """A newer record of the same term: what was proposed is now decided."""
+        assert record.value.leader_epoch == self.epoch
+        self.record = record
+        self._proposed, self._retry_ms = None, None
+        openings, self._openings = self._openings, {}
+        for node_id, (incarnation, request) in openings.items():
+            self.open_stream(node_id, incarnation, request, now_ms)
+        self.settle(now_ms)
+
+    def _propose(self, value: records.PartitionRecord | None) -> bool:
+        if value is None or self._proposed is not None:
+            return False
+        self._proposed = value
+        self._ask()
+        return True
+
+    def _ask(self) -> None:
+        value, version = self._proposed, self.record.version
+        assert value is not None
+        key = records.partition_key(*self.replica.id)
+
+        def outcome(commit: Commit, _revision: int) -> None:
+            if self._proposed is value and self.record.version == version:
+                self._decided(commit)
+
+        put = Put(key, records.encode(value))
+        self._around.out.transact(((key, version),), (put,), outcome)
+
+    def _decided(self, commit: Commit) -> None:
+        # Committed and conflicting writes show in the image, and only what was read back counts.
+        # An unknown one may yet take effect: ask again under the same version until it shows.
+        if commit is not Commit.COMMITTED:
+            self._retry_ms = -1
+
+    # -- streams ------------------------------------------------------------------------------
+
+    def open_stream(
+        self, node_id: int, incarnation: int, request: stream.OpenStream, now_ms: int
+    ) -> None:
+        """A follower wants to copy: agree where, or make it leave first, or refuse."""
+        refusal = self._refusal(node_id, incarnation, request)
+        if refusal is not None:
+            self._refuse(node_id, request, refusal)
+            return
+        log = self.replica.log
+        agreed = common_prefix(log.epochs, log.next_offset, request.epochs, request.end_offset)
+        self.close_stream(node_id)
+        value = self.record.value
+        member = node_id in insync.maximal(value, self._proposed)
+        if member and agreed < self.replica.high_watermark and node_id not in value.doubtful:
+            self._openings[node_id] = (incarnation, request)
+            self._propose(insync.distrusted(value, node_id, self.replica.min_insync))
+            return
+        self.followers.open(
+            node_id,
+            incarnation,
+            request.stream,
+            agreed=agreed,
+            end=log.next_offset,
+            now_ms=now_ms,
+        )
+        opened = stream.StreamOpened(
+            request.topic_id, request.partition, self.epoch, request.stream,
+            truncate_to=agreed, leader_end=log.next_offset,
+            high_watermark=self.replica.high_watermark,
+        )  # fmt: skip
+        self._around.out.control(node_id, opened)
+        self.catch_up()
+
+    def _refusal(self, node_id: int, incarnation: int, request: stream.OpenStream) -> str | None:
+        value = self.record.value
+        if request.leader_epoch != self.epoch:
+            return "another leader epoch"
+        if node_id not in value.replicas:
+            return "not a replica"
+        if self._around.image.alive(node_id) != incarnation:
+            return "not the registered incarnation"
+        if value.store_of(node_id) != request.store_id:
+            return "another data directory"
+        return None
+
+    def _refuse(self, node_id: int, request: stream.OpenStream, reason: str) -> None:
+        refused = stream.StreamRefused(
+            request.topic_id, request.partition, request.leader_epoch, request.stream, reason
+        )
+        self._around.out.control(node_id, refused)
+
+    def close_stream(self, node_id: int) -> None:
+        """The follower is gone or begins anew: nothing it acknowledged counts any more."""
+        freed = self.followers.close(node_id)
+        self._openings.pop(node_id, None)
+        link = self._around.out.links.get(node_id)
+        if link is not None:
+            link.in_flight_bytes = max(0, link.in_flight_bytes - freed)
+
+    def disconnected(self, node_id: int) -> None:
+        """The connection to a follower is lost: it leaves at once where it may."""
+        self.close_stream(node_id)
+        self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
+
+    def acknowledged(
+        self, node_id: int, incarnation: int, ack: stream.AckHeader, now_ms: int
+    ) -> bool:
+        """A follower's acknowledgement; False when it is of no current stream (rule 8)."""
+        follower = self.followers.get(node_id)
+        if (
+            follower is None
+            or ack.leader_epoch != self.epoch
+            or follower.number != ack.stream
+            or follower.incarnation != incarnation
+        ):
+            return False
+        freed = self.followers.acknowledge(follower, ack.end_offset, now_ms)
+        link = self._around.out.links.get(node_id)
+        if link is not None:
+            link.in_flight_bytes = max(0, link.in_flight_bytes - freed)
+        self._consider(follower, now_ms)
+        return True
+
+    def _consider(self, follower: FollowerStream, now_ms: int) -> None:
+        """Whether a follower that just acknowledged may join, or be trusted again."""
+        value, node_id = self.record.value, follower.node_id
+        whole = follower.acked >= max(self.replica.high_watermark, self.epoch_start)
+        if not whole or follower.acked < follower.whole_at:
+            return
+        if node_id in value.doubtful:
+            self._propose(insync.trusted(value, node_id))
+        elif node_id not in value.isr:
+            since = follower.keeping_up_since_ms
+            if since is not None and now_ms - since >= REJOIN_MS:
+                self._propose(insync.joined(value, node_id))
+
+    # -- data ---------------------------------------------------------------------------------
+
+    def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
+        """The turn's batches are in the log: push them to whoever is at the tail."""
+        for follower in self.followers.streams():
+            link = self._around.out.links.get(follower.node_id)
+            if follower.sent == base_offset and link is not None and link.credit >= len(data):
+                self._push(follower, base_offset, next_offset, data)
+
+    def catch_up(self) -> None:
+        """Push what followers lack, from the log, within their credit."""
+        end = self.replica.log.next_offset
+        for follower in self.followers.streams():
+            link = self._around.out.links.get(follower.node_id)
+            while link is not None and follower.sent < end and link.credit > 0:
+                data = self.replica.log.read(follower.sent, push_size(link.credit), end)
+                if not data:
+                    break
+                _, upto = whole_batches(data, 0, len(data), end)
+                self._push(follower, follower.sent, upto, memoryview(data))
+
+    def tell_high_watermark(self) -> None:
+        """Followers learn the high watermark with data; this is for when none follows."""
+        if self._told == self.replica.high_watermark:
+            return
+        self._told = self.replica.high_watermark
+        for follower in self.followers.streams():
+            if follower.sent == self.replica.log.next_offset:
+                self._push(follower, follower.sent, follower.sent, memoryview(b""))
+
+    def _push(
+        self, follower: FollowerStream, base_offset: int, next_offset: int, data: memoryview
+    ) -> None:
+        header = stream.PushHeader(
+            self.replica.topic_id, self.replica.index, self.epoch, follower.number,
+            base_offset, len(data), 0, self.replica.high_watermark,
+        )  # fmt: skip
+        self._around.out.push(follower.node_id, header, data)
+        self.followers.sent(follower, next_offset, len(data))
+
+    # -- the high watermark -------------------------------------------------------------------
+
+    def settle(self, now_ms: int) -> bool:
+        """Move the high watermark and answer whom that satisfies. True when it moved."""
+        replica, out = self.replica, self._around.out
+        members = insync.maximal(self.record.value, self._proposed)
+        ends = [self.followers.end_of(node) for node in members if node != self._around.node_id]
+        enough = len(members) >= insync.minimum(self.record.value, replica.min_insync)
+        reached = high_watermark(replica.high_watermark, replica.counted_end, ends, enough=enough)
+        moved = replica.commit(reached)
+        out.reply_all(self.durable.release(replica.counted_end))
+        if moved:
+            out.reply_all(self.committed.release(replica.high_watermark))
+        return moved
+
+    def wait(self, end: int, answer: ProduceAnswer, slot: int) -> None:
+        """Answer once `end` is committed (acks=all) or durable here (acks=1)."""
+        if answer.acks == 1:
+            if end <= self.replica.counted_end:
+                self._settled(answer, slot)
+            else:
+                self.durable.add(end, answer, slot)
+        elif end <= self.replica.high_watermark:
+            self._settled(answer, slot)
+        else:
+            self.committed.add(end, answer, slot)
+
+    def _settled(self, answer: ProduceAnswer, slot: int) -> None:
+        if answer.settle(slot):
+            self._around.out.reply(answer)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def look(self, now_ms: int) -> None:
+        """The regular look: who lags, who has kept up long enough, what must be asked again."""
+        end = self.replica.log.next_offset
+        self.followers.look(end, now_ms)
+        if self._retry_ms is not None:
+            self._retry(now_ms)
+        for node_id in self.record.value.isr:
+            if node_id != self._around.node_id and self._absent(node_id, end, now_ms):
+                self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
+        for follower in self.followers.streams():
+            self._consider(follower, now_ms)
+        self.catch_up()
+        self.tell_high_watermark()
+        timed_out = errors.REQUEST_TIMED_OUT.number
+        self._around.out.reply_all(self.committed.expire(now_ms, timed_out))
+        self._around.out.reply_all(self.durable.expire(now_ms, timed_out))
+
+    def _retry(self, now_ms: int) -> None:
+        if self._retry_ms == -1:
+            self._retry_ms = now_ms + PROPOSAL_RETRY_MS
+        elif self._retry_ms is not None and now_ms >= self._retry_ms:
+            self._retry_ms = None
+            self._ask()
+
+    def _absent(self, node_id: int, end: int, now_ms: int) -> bool:
+        lag_ms = self._around.lag_ms
+        if self.followers.get(node_id) is None:
+            return now_ms - self.began_ms > lag_ms
+        return self.followers.lagging(node_id, end, now_ms, lag_ms)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def end_term(self, error: int = errors.NOT_LEADER_OR_FOLLOWER.number) -> None:
+        """Leadership is over: all that waits may or may not survive, and is told so (rule 2)."""
+        for node_id in self.record.value.replicas:
+            self.close_stream(node_id)
+        answers: Sequence[ProduceAnswer] = [
+            *self.committed.fail(error),
+            *self.durable.fail(error),
+        ]
+        self._around.out.reply_all(answers)

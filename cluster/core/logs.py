@@ -1,0 +1,173 @@
+"""The data directory: whose it is, the logs in it, and the checkpoints beside them.
+
+Owns `meta.properties`, what the last stop left behind, opening and closing every log, and the
+offset checkpoints over all of them. Opening happens before registration, since the registration
+says how high the epochs and producer ids on this disk go (rule 9).
+
+Invariants: the clean marker is taken away before any log is read and written after the last one is
+closed; a directory of a topic that the store does not know is moved aside, never deleted; the
+recovery point on disk is lowered before anything follows a truncation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cluster.core.image import PartitionId
+from cluster.core.records import TopicRecord
+from cluster.limits import BATCH_BYTES_MAX
+from cluster.storage import checkpoint, names
+from cluster.storage.disk import Disk, DiskError, read_file, replace_file
+from cluster.storage.log import Log
+from cluster.storage.recover import Recovery, open_log
+from cluster.storage.settings import LogConfig
+
+META = "meta.properties"
+DURABILITY = "durability.properties"
+RECOVERY_POINTS = "recovery-point-offset-checkpoint"
+HIGH_WATERMARKS = "replication-offset-checkpoint"
+STRAY_TOPIC = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class NewIds:
+    """Random names for whatever is new, drawn by the shell; 22 characters each."""
+
+    cluster: str
+    directory: str
+    durability: str
+
+
+@dataclass(slots=True)
+class OpenLog:
+    """An open log and what recovery found."""
+
+    log: Log
+    recovery: Recovery
+    high_watermark: int
+
+
+@dataclass(slots=True)
+class Logs:
+    """Every log of one broker."""
+
+    disk: Disk
+    boot_id: str
+    new_ids: NewIds
+    node_id: int
+    cluster_id: str | None = None
+    directory_id: str = ""
+    durability_id: str = ""
+    clean: bool = False
+    """Logs opened now were closed in order."""
+    clean_start: bool = False
+    recoveries: list[tuple[str, Recovery]] = field(default_factory=list)
+    _recovery_points: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    _high_watermarks: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Read whose directory this is; raises ValueError if another node's."""
+        meta = read_file(self.disk, META)
+        if meta is None:
+            self.directory_id = self.new_ids.directory
+        else:
+            known = checkpoint.parse_meta_properties(meta)
+            if known.node_id != self.node_id:
+                raise ValueError(f"the data directory belongs to node {known.node_id}")
+            self.cluster_id, self.directory_id = known.cluster_id, known.directory_id
+        self.clean = self.clean_start = checkpoint.take_clean_marker(self.disk) is not None
+        self._read_durability()
+        self._recovery_points = checkpoint.read_offsets(self.disk, RECOVERY_POINTS) or {}
+        self._high_watermarks = checkpoint.read_offsets(self.disk, HIGH_WATERMARKS) or {}
+
+    def _read_durability(self) -> None:
+        """Unsynced writes survive the process, not the boot: a new name when both ended."""
+        stored = (read_file(self.disk, DURABILITY) or b"").decode().split()
+        if len(stored) == 2 and (self.clean or stored[1] == self.boot_id):
+            self.durability_id = stored[0]
+        else:
+            self.durability_id = self.new_ids.durability
+        if stored != [self.durability_id, self.boot_id]:
+            text = f"{self.durability_id} {self.boot_id}\n"
+            replace_file(self.disk, DURABILITY, text.encode())
+
+    def belong_to(self, cluster_id: str) -> None:
+        """Remember the cluster, durably, before anything of it is stored here."""
+        if self.cluster_id is None:
+            meta = checkpoint.MetaProperties(cluster_id, self.node_id, self.directory_id)
+            replace_file(self.disk, META, checkpoint.format_meta_properties(meta))
+            self.cluster_id = cluster_id
+
+    def open_known(
+        self, topics: Mapping[str, TopicRecord], now_ms: int
+    ) -> dict[PartitionId, OpenLog]:
+        """Open every replica in the directory that the store knows; move the others aside."""
+        opened: dict[PartitionId, OpenLog] = {}
+        for name in self.disk.list(""):
+            place = names.parse_replica_directory(name)
+            if place is None:
+                continue
+            topic = topics.get(place[0])
+            if topic is None or place[1] >= topic.partitions:
+                self._move_aside(name)
+                continue
+            opened[(topic.topic_id, place[1])] = self.open(topic, place[1], now_ms)
+        self.clean = False  # a log that is made from now on has no orderly past
+        return opened
+
+    def open(self, topic: TopicRecord, index: int, now_ms: int) -> OpenLog:
+        """Open, or make, the log of one partition."""
+        place = (topic.name, index)
+        log, recovery = open_log(
+            self.disk,
+            names.replica_directory(*place),
+            topic_id=bytes.fromhex(topic.topic_id),
+            config=log_config(topic.config),
+            recovery_point=self._recovery_points.get(place, 0),
+            clean=self.clean,
+            now_ms=now_ms,
+        )
+        if recovery.cut_bytes or recovery.notes:
+            self.recoveries.append((names.replica_directory(*place), recovery))
+        mark = max(self._high_watermarks.get(place, 0), log.start_offset)
+        return OpenLog(log, recovery, min(mark, log.next_offset))
+
+    def write_checkpoints(
+        self, points: Mapping[tuple[str, int], int], watermarks: Mapping[tuple[str, int], int]
+    ) -> None:
+        """Replace both offset checkpoints."""
+        checkpoint.write_offsets(self.disk, RECOVERY_POINTS, points)
+        checkpoint.write_offsets(self.disk, HIGH_WATERMARKS, watermarks)
+
+    def mark_clean(self, incarnation: int) -> None:
+        """Everything is closed: the next start may trust what it finds."""
+        checkpoint.write_clean_marker(self.disk, incarnation)
+
+    def remove(self, topic: TopicRecord, index: int) -> None:
+        """The topic is deleted: its directory goes, under another name first."""
+        name = names.replica_directory(topic.name, index)
+        gone = f"{name}.{topic.topic_id}-delete"
+        self.disk.rename(name, gone)
+        self.disk.remove_directory(gone)
+
+    def _move_aside(self, name: str) -> None:
+        attempt = 0
+        while self.disk.exists(names.stray_directory(name, STRAY_TOPIC, attempt)):
+            attempt += 1
+        try:
+            self.disk.rename(name, names.stray_directory(name, STRAY_TOPIC, attempt))
+        except DiskError:
+            return  # it stays where it is and is in nobody's way
+
+
+def log_config(config: Mapping[str, str]) -> LogConfig:
+    """A topic's settings as its log takes them; values were checked when the topic was made."""
+    default = LogConfig()
+    return LogConfig(
+        segment_bytes=int(config.get("segment.bytes", default.segment_bytes)),
+        segment_ms=int(config.get("segment.ms", default.segment_ms)),
+        index_interval_bytes=int(config.get("index.interval.bytes", default.index_interval_bytes)),
+        max_message_bytes=int(config.get("max.message.bytes", BATCH_BYTES_MAX)),
+        flush="os" if config.get("flush") == "os" else "batch",
+    )

@@ -1,0 +1,297 @@
+"""One broker as a deterministic machine: events in, effects out, all of it reproducible.
+
+Composes everything below: the image of the store, membership, the controller while this broker is
+it, the partitions and their roles, and the service of clients. `step` takes one event and the
+time and returns what must be done; files are written inside the step through the injected disk.
+
+Invariants: what a step changed is settled before it returns (watermarks moved, acknowledgements
+released, syncs asked for), so no work waits for an event that may not come; a message of another
+incarnation, of the sender or of this broker, is dropped and counted (rule 8).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cluster.core import effects, events, records
+from cluster.core.controller import Controller
+from cluster.core.faults import Faults
+from cluster.core.image import Image
+from cluster.core.logs import Logs
+from cluster.core.membership import Membership, Stage
+from cluster.core.outbox import Outbox
+from cluster.core.partition import Partition
+from cluster.core.peers import Peers
+from cluster.core.placement import Replicas
+from cluster.core.producers import ProducerIds
+from cluster.core.queries import Queries
+from cluster.core.replica import Around
+from cluster.core.requests import Requests
+from cluster.core.settings import NodeSettings
+from cluster.core.stopping import Stopping
+from cluster.core.topics import Topics
+from cluster.limits import LOOK_MS
+from cluster.storage.disk import Disk
+
+
+class Node:
+    """One broker's machine. `step` is its only way in."""
+
+    def __init__(self, settings: NodeSettings, disk: Disk, now_ms: int) -> None:
+        """Read whose data directory this is; raises ValueError if another node's."""
+        self.settings = settings
+        self.image = Image()
+        self.out = Outbox(settings.node_id)
+        self.logs = Logs(disk, settings.boot_id, settings.new_ids, settings.node_id)
+        self.producer_ids = ProducerIds(self.image, self.out)
+        self.faults = Faults(allowed=settings.allow_faults)
+        self.controller: Controller | None = None
+        self.controllers_begun = 0
+        around = Around(settings.node_id, self.image, self.out, settings.lag_ms)
+        self.replicas = Replicas(around, self.logs)
+        self.membership: Membership | None = None
+        self.requests = Requests(
+            self.image, self.out, self.replicas.find,
+            queries=Queries(self.image, self.replicas.find, settings.topics.config),
+            topics=Topics(self.image, settings.topics, settings.check_config),
+            producer_ids=self.producer_ids, faults=self.faults,
+            controller=lambda: self.controller,
+        )  # fmt: skip
+        self.peers = Peers(self.replicas, self.out)
+        self.syncs = SyncTimes()
+        self._stopping: Stopping | None = None
+        self._claiming = False
+        self._next_look_ms = now_ms
+
+    @property
+    def incarnation(self) -> int:
+        """This start's incarnation, 0 before it is registered."""
+        return self.out.incarnation
+
+    @property
+    def serving(self) -> bool:
+        """Whether this broker is registered and has its session."""
+        return self.membership is not None and self.membership.stage is Stage.SERVING
+
+    @property
+    def partitions(self) -> Sequence[Partition]:
+        """Every partition that this broker has a replica of."""
+        return self.replicas.all()
+
+    def next_deadline_ms(self) -> int:
+        """When `Tick` is due, whatever else happens."""
+        due = [self._next_look_ms]
+        if self.controller is not None:
+            due.append(self.controller.next_deadline_ms() or self._next_look_ms)
+        due.append(self.requests.fetches.next_deadline_ms() or self._next_look_ms)
+        return min(due)
+
+    def step(self, event: events.Event, now_ms: int) -> list[effects.Effect]:
+        """Take one event; what must be done about it, in order."""
+        match event:
+            case events.ClientTurn():
+                self._client_turn(event, now_ms)
+            case events.PeerTurn():
+                self.peers.turn(event.messages, now_ms)
+            case events.Synced():
+                self._synced(event, now_ms)
+            case events.StoreChanged():
+                self._store_changed(event, now_ms)
+            case events.Transacted():
+                self._transacted(event)
+            case events.PeerConnected():
+                self._connected(event, now_ms)
+            case events.PeerDisconnected():
+                self._disconnected(event)
+            case events.StopRequested():
+                self._stop(now_ms)
+            case events.Tick():
+                pass
+        self._look(now_ms)
+        self._govern(now_ms)
+        self._settle(now_ms)
+        return self.out.drain()
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _client_turn(self, event: events.ClientTurn, now_ms: int) -> None:
+        for run in self.requests.serve(event.messages, now_ms):
+            run.led.appended(run.base_offset, run.next_offset, run.data)
+            self.replicas.touch(run.led.replica)
+
+    def _synced(self, event: events.Synced, now_ms: int) -> None:
+        for done in event.results:
+            self.syncs.add(done.nanoseconds)
+            partition = self.replicas.by_token(done.token)
+            if partition is None:
+                continue
+            log = partition.replica.log
+            log.synced(done.segment_base, done.generation, done.end, done.errno)
+            if log.failed:
+                self.syncs.failed += 1
+                partition.sync_failed(now_ms)
+            self.replicas.touch(partition.replica)
+
+    def _store_changed(self, event: events.StoreChanged, now_ms: int) -> None:
+        for change in event.changes:
+            self.image.apply(change)
+        if self.membership is None:
+            self._join(now_ms)
+        if any(change.key.startswith(records.BROKERS) for change in event.changes):
+            assert self.membership is not None
+            self.membership.registrations_changed(now_ms)
+        if self.controller is not None:
+            self.controller.image_changed()
+        if self.serving:
+            self.replicas.follow(event.changes, now_ms)
+
+    def _join(self, now_ms: int) -> None:
+        """The store was read for the first time: open what is here, then say so."""
+        self.replicas.open_known(now_ms)
+        highest_epoch, highest_producer_id = self.replicas.highest()
+        intro = self.settings.introduction(self.logs, highest_epoch, highest_producer_id)
+        self.membership = Membership(intro, self.image, self.out, self._serve)
+
+    def _serve(self, now_ms: int) -> None:
+        """An incarnation begins: take the roles that the store gives it."""
+        assert self.image.cluster is not None
+        self.logs.belong_to(self.image.cluster.cluster_id)
+        self.replicas.follow_all(now_ms)
+
+    def _transacted(self, event: events.Transacted) -> None:
+        self.out.transacted(event.request, event.commit, event.revision)
+        if event.commit is events.Commit.COMMITTED:
+            self.peers.poke(event.revision)
+
+    def _connected(self, event: events.PeerConnected, now_ms: int) -> None:
+        if self.membership is not None and self.membership.connected(
+            event.node_id, event.incarnation
+        ):
+            for partition in self.replicas.all():
+                partition.peer_connected(event.node_id, now_ms)
+
+    def _disconnected(self, event: events.PeerDisconnected) -> None:
+        if self.membership is not None and self.membership.disconnected(
+            event.node_id, event.incarnation
+        ):
+            for partition in self.replicas.all():
+                partition.peer_disconnected(event.node_id)
+                self.replicas.touch(partition.replica)
+
+    def _stop(self, now_ms: int) -> None:
+        if self._stopping is None and self.membership is not None:
+            self.membership.stopping = True
+            self._stopping = Stopping(self.replicas, self.logs, self.out, self.image, now_ms)
+            self.peers.stopping_nodes[self.settings.node_id] = self.incarnation
+        elif self.membership is None:
+            self.out.emit(effects.Stopped(None))
+
+    # -- after every event --------------------------------------------------------------------
+
+    def _look(self, now_ms: int) -> None:
+        """The regular look at what time alone changes."""
+        self.requests.expire(now_ms)
+        if now_ms < self._next_look_ms:
+            return
+        self._next_look_ms = now_ms + LOOK_MS
+        if self.membership is not None:
+            self.membership.look(now_ms)
+        if self.serving:
+            self.replicas.look(now_ms)
+
+    def _govern(self, now_ms: int) -> None:
+        """Advance membership, and the controller while this broker is it."""
+        membership = self.membership
+        if membership is None:
+            return
+        membership.advance(now_ms)
+        if membership.failure is not None:
+            self.out.emit(effects.Stopped(membership.failure))
+            return
+        if not self.serving:
+            self.controller = None
+            return
+        for node_id, opinion in self.peers.opinions():
+            membership.heard(node_id, opinion)
+        dead = membership.confirmed_dead()
+        self._follow_controller(dead)
+        if self.controller is not None:
+            self._control(self.controller, dead, now_ms)
+
+    def _control(self, controller: Controller, dead: Sequence[int], now_ms: int) -> None:
+        for node_id, incarnation in self.peers.stopping_nodes.items():
+            controller.stopping(node_id, incarnation)
+        self.peers.hand_to(controller)
+        controller.decide(dead, now_ms)
+        while self.out.to_self:
+            message = self.out.to_self.pop(0)
+            self.peers.control(self.settings.node_id, self.incarnation, message, now_ms)
+            self.peers.hand_to(controller)
+            controller.decide(dead, now_ms)
+
+    def _follow_controller(self, dead: Sequence[int]) -> None:
+        stored = self.image.controller
+        mine = stored is not None and (stored.value.node_id, stored.value.incarnation) == (
+            self.settings.node_id,
+            self.incarnation,
+        )
+        if mine and stored is not None:
+            if self.controller is None or self.controller.record.version != stored.version:
+                self.controller = Controller(
+                    self.settings.node_id, self.image, self.out, self.producer_ids
+                )
+                self.controllers_begun += 1
+            return
+        self.controller = None
+        alive = stored is not None and (
+            self.image.alive(stored.value.node_id) == stored.value.incarnation
+            and stored.value.node_id not in dead
+        )
+        if not alive and not self._claiming and self._stopping is None:
+            self._claim()
+
+    def _claim(self) -> None:
+        """No controller is left: be it, unless another broker is faster."""
+        self._claiming = True
+        stored, session = self.image.controller, records.session_key(self.settings.node_id)
+        epoch = 1 if stored is None else stored.value.epoch + 1
+        value = records.ControllerRecord(self.settings.node_id, self.incarnation, epoch)
+
+        def outcome(_commit: events.Commit, _revision: int) -> None:
+            self._claiming = False
+
+        key = records.CONTROLLER_KEY
+        conditions = ((key, self.image.version(key)), (session, self.image.version(session)))
+        put = effects.Put(key, records.encode(value), leased=True)
+        self.out.transact(conditions, (put,), outcome)
+
+    def _settle(self, now_ms: int) -> None:
+        """Move what the step allows: syncs out, watermarks up, answers to whoever waits."""
+        for replica in self.replicas.settle(now_ms):
+            self.requests.committed(replica.topic.name, replica.index)
+        if self._stopping is not None:
+            self._stopping.advance(self.peers.stopping_nodes, now_ms)
+
+
+class SyncTimes:
+    """How long syncs took, as counts per bucket."""
+
+    BOUNDS_NS = (100_000, 250_000, 500_000, 1_000_000, 2_500_000, 5_000_000, 10_000_000,
+                 50_000_000, 250_000_000, 1_000_000_000)  # fmt: skip
+
+    def __init__(self) -> None:
+        """No sync yet."""
+        self.buckets: Counter[int] = Counter()
+        self.total_ns = 0
+        self.count = 0
+        self.failed = 0
+
+    def add(self, nanoseconds: int) -> None:
+        """One sync took this long."""
+        self.count += 1
+        self.total_ns += nanoseconds
+        for bound in self.BOUNDS_NS:
+            if nanoseconds <= bound:
+                self.buckets[bound] += 1
+                return

@@ -1,0 +1,237 @@
+"""A partition on this broker: one replica, and the role that the store gives it.
+
+Composes the stages of a record's way. The role follows from the partition's record alone: whoever
+it names as leader leads, in that incarnation only (rule 9); every other replica follows; a
+replica whose log failed rests. Every change of role goes through `_become`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster import errors
+from cluster.core.follower import Follower
+from cluster.core.image import Versioned
+from cluster.core.leader import Leader
+from cluster.core.records import PartitionRecord
+from cluster.core.replica import Around, Replica
+from cluster.storage.disk import DiskError
+from cluster.wire import stream
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """No part in the partition now, and why."""
+
+    reason: str
+
+
+Role = Leader | Follower | Resting
+
+MOVES: dict[type[Role], frozenset[type[Role]]] = {
+    Resting: frozenset({Leader, Follower, Resting}),
+    Follower: frozenset({Leader, Follower, Resting}),
+    Leader: frozenset({Leader, Follower, Resting}),
+}
+"""Every role may follow every other: a term ends by a newer record, never by its own choice."""
+
+
+class Partition:
+    """One replica and its role."""
+
+    def __init__(self, replica: Replica, around: Around) -> None:
+        """The replica rests until a record is seen."""
+        self.replica = replica
+        self.role: Role = Resting("no record seen")
+        self.record: Versioned[PartitionRecord] | None = None
+        self.terms_led = 0
+        self._resigned: Leader | None = None
+        self.dropped = 0
+        self._around = around
+
+    @property
+    def leader(self) -> Leader | None:
+        """The leader role, if this broker leads the partition."""
+        return self.role if isinstance(self.role, Leader) else None
+
+    # -- the record ---------------------------------------------------------------------------
+
+    def reconcile(self, record: Versioned[PartitionRecord], now_ms: int) -> None:
+        """Take the role that this record gives."""
+        if self.record is not None and record.version < self.record.version:
+            return
+        self.record = record
+        if self.replica.log.failed:
+            self._become(Resting("the log failed"))
+            return
+        role, value = self.role, record.value
+        mine = self._leads(value)
+        if mine and self._resigned is not None and value.leader_epoch <= self._resigned.epoch:
+            self._become(Resting("resigned; waiting for the next leader"))
+            return
+        self._resigned = None
+        if mine and isinstance(role, Leader) and role.epoch == value.leader_epoch:
+            if role.record.version < record.version:
+                role.read_back(record, now_ms)
+        elif mine:
+            self._become(None)
+            self.role = Leader(self.replica, record, self._around, now_ms)
+            self.terms_led += 1
+        elif value.leader != self._around.node_id and not self._follows(value):
+            self._become(None)
+            self.role = Follower(self.replica, value, self._around, now_ms)
+        elif value.leader == self._around.node_id:
+            self._become(Resting("the record names an earlier incarnation of this broker"))
+
+    def _leads(self, value: PartitionRecord) -> bool:
+        around = self._around
+        return value.leader == around.node_id and value.leader_incarnation == around.out.incarnation
+
+    def _follows(self, value: PartitionRecord) -> bool:
+        role = self.role
+        return (
+            isinstance(role, Follower)
+            and role.epoch == value.leader_epoch
+            and role.leader == value.leader
+            and role.leader_incarnation == value.leader_incarnation
+        )
+
+    def _become(self, role: Resting | None) -> None:
+        """Leave the present role; `None` when the next one is made right after."""
+        wanted: type[Role] = Resting if role is not None else Follower
+        assert wanted in MOVES[type(self.role)]
+        if isinstance(self.role, Leader):
+            self.role.end_term()
+        elif isinstance(self.role, Follower):
+            self.dropped += self.role.dropped
+        self.role = Resting("between roles") if role is None else role
+
+    def rest(self, reason: str) -> None:
+        """Take no part any more: the broker stops, or the topic is gone."""
+        self._become(Resting(reason))
+
+    # -- the other brokers --------------------------------------------------------------------
+
+    def peer_connected(self, node_id: int, now_ms: int) -> None:
+        """A broker can be reached: if it leads, ask it for a stream."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            self.role.ask(now_ms)
+
+    def peer_disconnected(self, node_id: int) -> None:
+        """A broker can no longer be reached."""
+        match self.role:
+            case Leader() as leader:
+                if node_id in leader.record.value.replicas:
+                    leader.disconnected(node_id)
+            case Follower() as follower:
+                follower.disconnected(node_id)
+            case Resting():
+                pass
+
+    def open_stream(
+        self, node_id: int, incarnation: int, request: stream.OpenStream, now_ms: int
+    ) -> None:
+        """A follower's wish; refused where this broker does not lead."""
+        if isinstance(self.role, Leader):
+            self.role.open_stream(node_id, incarnation, request, now_ms)
+            return
+        refused = stream.StreamRefused(
+            request.topic_id, request.partition, request.leader_epoch, request.stream,
+            "not the leader",
+        )  # fmt: skip
+        self._around.out.control(node_id, refused)
+
+    def stream_opened(self, node_id: int, answer: stream.StreamOpened, now_ms: int) -> None:
+        """The leader's answer to the wish for a stream."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            self.role.opened(answer, now_ms)
+        else:
+            self.dropped += 1
+
+    def stream_refused(self, node_id: int, answer: stream.StreamRefused) -> None:
+        """The leader will not, or no longer, push on this stream."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            self.role.refused(answer)
+
+    def pushed(self, node_id: int, push: stream.PushHeader, data: memoryview, now_ms: int) -> bool:
+        """Batches from a leader. True when something was appended."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            return self.role.pushed(push, data, now_ms)
+        self.dropped += 1
+        return False
+
+    def acknowledged(
+        self, node_id: int, incarnation: int, ack: stream.AckHeader, now_ms: int
+    ) -> None:
+        """A follower's acknowledgement; one of no current stream is answered, so it asks anew."""
+        leader = self.leader
+        if leader is not None and leader.acknowledged(node_id, incarnation, ack, now_ms):
+            return
+        self.dropped += 1
+        refused = stream.StreamRefused(
+            ack.topic_id, ack.partition, ack.leader_epoch, ack.stream, "not a current stream"
+        )
+        self._around.out.control(node_id, refused)
+
+    # -- the disk -----------------------------------------------------------------------------
+
+    def sync_failed(self, now_ms: int) -> None:
+        """A sync failed (rule 14): hand over, cut to what was synced, be doubtful, follow anew.
+
+        What the page cache shows after a failed sync may never have reached the disk, so nothing
+        above the last synced end is kept or reported.
+        """
+        led = self.leader
+        if led is not None:
+            led.end_term(errors.KAFKA_STORAGE_ERROR.number)
+            self._resigned = led
+            self.role = Resting("a sync failed")
+        else:
+            self._become(Resting("a sync failed"))
+        self._look_resting(now_ms)
+
+    def _resign(self, led: Leader) -> None:
+        image = self._around.image
+        if image.controller is not None:
+            resign = stream.Resign(self.replica.topic_id, self.replica.index, led.epoch)
+            self._around.out.control_any(image.controller.value.node_id, resign)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def settle(self, now_ms: int) -> bool:
+        """After appends, acks or syncs: move what they allow. True when the watermark moved."""
+        match self.role:
+            case Leader() as leader:
+                moved = leader.settle(now_ms)
+                leader.catch_up()
+                return moved
+            case Follower() as follower:
+                if follower.following:
+                    follower.acknowledge()
+                else:
+                    follower.look(now_ms)
+                return False
+            case Resting():
+                return False
+
+    def look(self, now_ms: int) -> None:
+        """The regular look at what time alone changes."""
+        match self.role:
+            case Leader() as leader:
+                leader.look(now_ms)
+            case Follower() as follower:
+                follower.look(now_ms)
+            case Resting():
+                self._look_resting(now_ms)
+
+    def _look_resting(self, now_ms: int) -> None:
+        if self._resigned is not None:
+            self._resign(self._resigned)  # again, until a newer record says it was heard
+        if not self.replica.log.failed:
+            return
+        try:
+            self.replica.recover(now_ms)
+        except DiskError:
+            return
+        if self.record is not None:
+            self.reconcile(self.record, now_ms)

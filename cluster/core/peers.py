@@ -1,0 +1,154 @@
+"""What other brokers say, taken apart and handed to whom it concerns.
+
+Owns the reading of peer messages: a frame that is none of the protocol's, or that was meant for or
+sent by another incarnation, is counted and dropped (rule 8). Opinions, reports and resignations
+are kept until the step's end, where membership and the controller take them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from cluster.core.controller import Controller
+from cluster.core.outbox import Outbox
+from cluster.core.placement import Replicas
+from cluster.core.replicate import epoch_at
+from cluster.wire import stream
+
+
+class Peers:
+    """The messages of other brokers."""
+
+    def __init__(self, replicas: Replicas, out: Outbox) -> None:
+        """Nobody has spoken yet."""
+        self._replicas = replicas
+        self._out = out
+        self.dropped: Counter[str] = Counter()
+        self.stopping_nodes: dict[int, int] = {}
+        self.pokes: list[int] = []
+        self._opinions: list[tuple[int, stream.Opinion]] = []
+        self._reports: list[tuple[int, stream.StateReport]] = []
+        self._resigned: list[stream.Resign] = []
+
+    def turn(self, messages: Sequence[tuple[bytes, bytes]], now_ms: int) -> None:
+        """Everything that arrived in one turn, in order."""
+        for header, data in messages:
+            try:
+                self._take(header, data, now_ms)
+            except stream.StreamError:
+                self.dropped["malformed"] += 1
+
+    def _take(self, header: bytes, data: bytes, now_ms: int) -> None:
+        opening = stream.read_envelope(header)
+        link = self._out.links.get(opening.sender)
+        if opening.receiver_incarnation != self._out.incarnation:
+            self.dropped["for another incarnation"] += 1
+        elif link is None or link.incarnation != opening.sender_incarnation:
+            self.dropped["of another incarnation"] += 1
+        elif opening.kind == stream.PUSH:
+            self._pushes(opening.sender, stream.read_pushes(header, len(data)), data, now_ms)
+        elif opening.kind == stream.ACK:
+            self._acks(opening, stream.read_acks(header), now_ms)
+        else:
+            message = stream.read_control(header)
+            self.control(opening.sender, opening.sender_incarnation, message, now_ms)
+
+    def _pushes(
+        self, sender: int, pushes: list[stream.PushHeader], data: bytes, now_ms: int
+    ) -> None:
+        view, position = memoryview(data), 0
+        for push in pushes:
+            partition = self._replicas.get(push.topic_id, push.partition)
+            part = view[position : position + push.length]
+            position += push.length
+            if partition is None:
+                self.dropped["unknown partition"] += 1
+            else:
+                partition.pushed(sender, push, part, now_ms)
+                self._replicas.touch(partition.replica)
+
+    def _acks(self, opening: stream.Envelope, acks: list[stream.AckHeader], now_ms: int) -> None:
+        for ack in acks:
+            partition = self._replicas.get(ack.topic_id, ack.partition)
+            if partition is None:
+                self.dropped["unknown partition"] += 1
+                continue
+            partition.acknowledged(opening.sender, opening.sender_incarnation, ack, now_ms)
+            self._replicas.touch(partition.replica)
+
+    def control(self, sender: int, incarnation: int, message: stream.Control, now_ms: int) -> None:
+        """One rare message, of another broker or of this one to itself."""
+        match message:
+            case stream.OpenStream() | stream.StreamOpened() | stream.StreamRefused():
+                self._stream(sender, incarnation, message, now_ms)
+            case stream.StateQuery():
+                self._out.control_any(sender, self._report(message))
+            case stream.StateReport():
+                self._reports.append((sender, message))
+            case stream.Opinion():
+                self._opinions.append((sender, message))
+            case stream.Resign():
+                self._resigned.append(message)
+            case stream.Stopping():
+                self.stopping_nodes[sender] = incarnation
+            case stream.Poke():
+                self.pokes.append(message.revision)
+            case stream.Hello():
+                pass  # the envelope's version and incarnations already matched
+
+    def _stream(
+        self,
+        sender: int,
+        incarnation: int,
+        message: stream.OpenStream | stream.StreamOpened | stream.StreamRefused,
+        now_ms: int,
+    ) -> None:
+        partition = self._replicas.get(message.topic_id, message.partition)
+        if partition is None:
+            self.dropped["unknown partition"] += 1
+            return
+        match message:
+            case stream.OpenStream():
+                partition.open_stream(sender, incarnation, message, now_ms)
+            case stream.StreamOpened():
+                partition.stream_opened(sender, message, now_ms)
+            case stream.StreamRefused():
+                partition.stream_refused(sender, message)
+        self._replicas.touch(partition.replica)
+
+    def _report(self, query: stream.StateQuery) -> stream.StateReport:
+        states = []
+        for topic_id, index in query.partitions:
+            partition = self._replicas.get(topic_id, index)
+            if partition is None or partition.replica.log.failed:
+                states.append(stream.ReplicaState(topic_id, index, -1, -1, False))
+                continue
+            log, end = partition.replica.log, partition.replica.counted_end
+            # The epoch of the last record, not the last one assigned: an epoch without a record
+            # says nothing of how far a log reaches.
+            states.append(
+                stream.ReplicaState(
+                    topic_id, index, epoch_at(log.epochs, end - 1), end, log.doubtful
+                )
+            )
+        return stream.StateReport(query.query, tuple(states))
+
+    # -- at the step's end --------------------------------------------------------------------
+
+    def opinions(self) -> list[tuple[int, stream.Opinion]]:
+        """The opinions that arrived since the last call."""
+        taken, self._opinions = self._opinions, []
+        return taken
+
+    def hand_to(self, controller: Controller) -> None:
+        """Reports and resignations are the controller's."""
+        for sender, report in self._reports:
+            controller.reported(sender, report)
+        for resign in self._resigned:
+            controller.resigned((resign.topic_id.hex(), resign.partition), resign.leader_epoch)
+        self._reports, self._resigned = [], []
+
+    def poke(self, revision: int) -> None:
+        """Tell everybody that the store has moved."""
+        self._out.broadcast(stream.Poke(revision))

@@ -1,0 +1,217 @@
+"""The replicas on one broker: which there are, by what they are found, which need settling.
+
+Owns the set of partitions that this broker holds, and keeps it and every role true to the image:
+a record that names this broker opens a log, a deleted topic closes and removes it. Touched
+replicas are settled once per step, however many events touched them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cluster.core import records
+from cluster.core.effects import Sync
+from cluster.core.events import Change
+from cluster.core.image import PartitionId
+from cluster.core.logs import Logs, OpenLog
+from cluster.core.partition import Partition
+from cluster.core.replica import Around, Replica
+from cluster.limits import CHECKPOINT_MS
+from cluster.storage.disk import DiskError
+
+
+class Replicas:
+    """Every partition that this broker has a replica of."""
+
+    def __init__(self, around: Around, logs: Logs) -> None:
+        """None is open yet."""
+        self._around = around
+        self._logs = logs
+        self._partitions: dict[PartitionId, Partition] = {}
+        self._by_name: dict[tuple[str, int], Partition] = {}
+        self._by_token: dict[int, Partition] = {}
+        self._touched: dict[PartitionId, None] = {}
+        self._token = 0
+        self._checkpoint_ms = 0
+        self.offline: dict[PartitionId, str] = {}
+
+    @property
+    def node_id(self) -> int:
+        """This broker's id."""
+        return self._around.node_id
+
+    # -- finding ------------------------------------------------------------------------------
+
+    def find(self, topic: str, index: int) -> Partition | None:
+        """The partition of a topic, if this broker has it."""
+        return self._by_name.get((topic, index))
+
+    def get(self, topic_id: bytes, index: int) -> Partition | None:
+        """The partition by topic id, as other brokers name it."""
+        return self._partitions.get((topic_id.hex(), index))
+
+    def by_token(self, token: int) -> Partition | None:
+        """The partition whose sync was asked for under this token."""
+        return self._by_token.get(token)
+
+    def all(self) -> Sequence[Partition]:
+        """Every partition, in the order it came."""
+        return list(self._partitions.values())
+
+    def highest(self) -> tuple[int, int]:
+        """The highest leader epoch and producer id in any log here, -1 for none."""
+        epoch = producer_id = -1
+        for partition in self._partitions.values():
+            log = partition.replica.log
+            epoch = max(epoch, log.last_epoch)
+            for entry in log.table.entries():
+                producer_id = max(producer_id, entry.producer_id)
+        return epoch, producer_id
+
+    # -- following the image ------------------------------------------------------------------
+
+    def open_known(self, now_ms: int) -> None:
+        """Open every replica in the data directory that the store knows."""
+        topics = {name: topic.value for name, topic in self._around.image.topics.items()}
+        for key, opened in self._logs.open_known(topics, now_ms).items():
+            self._add(key, opened)
+
+    def follow(self, changes: Sequence[Change], now_ms: int) -> None:
+        """Take the roles that changed records give."""
+        for change in changes:
+            if change.key.startswith(records.PARTITIONS):
+                topic_id, _, index = change.key[len(records.PARTITIONS) :].partition("/")
+                self._follow_one((topic_id, int(index)), now_ms)
+
+    def follow_all(self, now_ms: int) -> None:
+        """Take the roles that all records give: this incarnation just began."""
+        for key in list(self._around.image.partitions):
+            self._follow_one(key, now_ms)
+
+    def _follow_one(self, key: PartitionId, now_ms: int) -> None:
+        record = self._around.image.partitions.get(key)
+        partition = self._partitions.get(key)
+        if record is None:
+            if partition is not None:
+                self._remove(key, partition)
+            return
+        if self._around.node_id not in record.value.replicas:
+            return
+        if partition is None:
+            partition = self._make(key, now_ms)
+        if partition is not None:
+            partition.reconcile(record, now_ms)
+            self.touch(partition.replica)
+
+    def _make(self, key: PartitionId, now_ms: int) -> Partition | None:
+        topic = self._around.image.topics_by_id.get(key[0])
+        if topic is None:
+            return None
+        try:
+            opened = self._logs.open(topic, key[1], now_ms)
+        except DiskError as error:
+            self.offline[key] = str(error)
+            return None
+        self.offline.pop(key, None)
+        return self._add(key, opened)
+
+    def _add(self, key: PartitionId, opened: OpenLog) -> Partition:
+        topic = self._around.image.topics_by_id[key[0]]
+        self._token += 1
+        replica = Replica(topic, key[1], opened.log, self._token, opened.high_watermark)
+        partition = Partition(replica, self._around)
+        self._partitions[key] = partition
+        self._by_name[(topic.name, key[1])] = partition
+        self._by_token[self._token] = partition
+        return partition
+
+    def _remove(self, key: PartitionId, partition: Partition) -> None:
+        replica = partition.replica
+        partition.rest("the topic was deleted")
+        del self._partitions[key]
+        self._touched.pop(key, None)
+        name = (replica.topic.name, replica.index)
+        if self._by_name.get(name) is partition:
+            del self._by_name[name]
+        try:
+            replica.log.close(clean=False)
+            self._logs.remove(replica.topic, replica.index)
+        except DiskError as error:
+            self.offline[key] = str(error)
+
+    # -- settling -----------------------------------------------------------------------------
+
+    def touch(self, replica: Replica) -> None:
+        """This replica changed in this step."""
+        self._touched[replica.id] = None
+
+    def settle(self, now_ms: int) -> list[Replica]:
+        """Sync and settle what was touched; the replicas whose watermark moved."""
+        moved = []
+        cut = False
+        for key in list(self._touched):
+            partition = self._partitions.get(key)
+            if partition is None:
+                continue
+            cut = cut or partition.replica.cut
+            if partition.settle(now_ms):
+                moved.append(partition.replica)
+        if cut:
+            self._write_checkpoints()
+        for key in self._touched:
+            if key in self._partitions:
+                self._sync(self._partitions[key].replica)
+        self._touched.clear()
+        return moved
+
+    def _sync(self, replica: Replica) -> None:
+        for request in replica.log.next_syncs():
+            self._around.out.emit(
+                Sync(
+                    request.handle,
+                    replica.token,
+                    request.segment_base,
+                    request.generation,
+                    request.end,
+                )
+            )
+
+    def look(self, now_ms: int) -> None:
+        """The regular look at every replica, and checkpoints when they are due."""
+        for partition in list(self._partitions.values()):
+            partition.look(now_ms)
+            self.touch(partition.replica)
+        for key in list(self.offline):
+            self._follow_one(key, now_ms)
+        if now_ms - self._checkpoint_ms >= CHECKPOINT_MS:
+            self._checkpoint_ms = now_ms
+            self._write_checkpoints()
+
+    def _write_checkpoints(self) -> None:
+        replicas = [partition.replica for partition in self._partitions.values()]
+        points = {(r.topic.name, r.index): r.log.recovery_point for r in replicas}
+        marks = {(r.topic.name, r.index): r.high_watermark for r in replicas}
+        try:
+            self._logs.write_checkpoints(points, marks)
+        except DiskError:
+            return  # older checkpoints only make the next recovery read more
+        for replica in replicas:
+            replica.cut = False
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def led(self) -> list[Partition]:
+        """Every partition that this broker leads."""
+        return [p for p in self._partitions.values() if p.leader is not None]
+
+    def close(self) -> bool:
+        """Close every log, for good. True when all of it is clean."""
+        clean = True
+        for partition in self._partitions.values():
+            partition.rest("the broker stops")
+            try:
+                partition.replica.log.close(clean=True)
+            except DiskError:
+                clean = False
+        self._write_checkpoints()
+        return clean

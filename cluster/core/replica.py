@@ -1,0 +1,87 @@
+"""One partition replica: its log, and how far it is known to be committed.
+
+Owns what outlives roles and terms: the place, the log with its producer table, and the high
+watermark. Leaders and followers are roles on top of it.
+
+Invariants: `high_watermark <= log.next_offset`; it never moves back in one life of the process
+(G4), and truncation below it is refused here, before any byte is touched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cluster.core.image import Image, PartitionId
+from cluster.core.outbox import Outbox
+from cluster.core.records import TopicRecord
+from cluster.storage.log import Log
+
+
+@dataclass(slots=True)
+class Around:
+    """What a replica can see of its broker."""
+
+    node_id: int
+    image: Image
+    out: Outbox
+    lag_ms: int
+    """How long a follower with data waiting may stay silent: replica.lag.time.max.ms."""
+
+
+@dataclass(slots=True)
+class Replica:
+    """A partition on this broker."""
+
+    topic: TopicRecord
+    index: int
+    log: Log
+    token: int
+    """Names this replica in sync requests."""
+    high_watermark: int = 0
+    cut: bool = False
+    """The log was cut since the checkpoints were written: they must be lowered first."""
+    topic_id: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """The topic id as it travels between brokers."""
+        self.topic_id = bytes.fromhex(self.topic.topic_id)
+
+    @property
+    def id(self) -> PartitionId:
+        """Topic id and index."""
+        return (self.topic.topic_id, self.index)
+
+    @property
+    def min_insync(self) -> int:
+        """The topic's min.insync.replicas."""
+        return int(self.topic.config.get("min.insync.replicas", "1"))
+
+    @property
+    def counted_end(self) -> int:
+        """The end of what this replica may count as held: synced, or with flush=os written."""
+        return self.log.synced_end
+
+    def commit(self, offset: int) -> bool:
+        """Everything below `offset` is committed, as far as it is here. True when that moved."""
+        offset = min(offset, self.log.next_offset)
+        if offset <= self.high_watermark:
+            return False
+        self.high_watermark = offset
+        self.log.advance_high_watermark(offset)
+        return True
+
+    def truncate(self, offset: int, now_ms: int) -> None:
+        """Cut the log to the prefix it shares with its leader; the table follows (rule 3).
+
+        The leader's log holds everything committed, so its prefix reaches the watermark unless
+        this replica's own data is at fault; then the watermark was the leader's to know.
+        """
+        self.high_watermark = min(self.high_watermark, offset)
+        self.log.truncate(offset, now_ms)
+        self.cut = True
+
+    def recover(self, now_ms: int) -> None:
+        """After a failed sync: be doubtful, and cut to the last synced end (rule 14)."""
+        end = self.log.cut_to_synced(now_ms)
+        self.high_watermark = min(self.high_watermark, end)
+        self.cut = True

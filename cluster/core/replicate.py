@@ -1,0 +1,150 @@
+"""The fourth step of a record's way: streams from a leader to its followers.
+
+Owns, on the leader, what each follower holds and was sent, on which stream (rule 8); and the
+agreement on where a follower must cut its log before a stream begins. Nothing here decides who
+is in sync: it answers how far each follower is and since when it keeps up.
+
+Invariants: acknowledgements count only on the follower's current stream; `acked <= sent`; what is
+in flight to a peer over all its streams is within the credit that its link grants.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cluster.limits import PUSH_BYTES_MAX
+
+Epochs = Sequence[tuple[int, int]]
+
+
+def common_prefix(mine: Epochs, my_end: int, theirs: Epochs, their_end: int) -> int:
+    """The end offset of what two logs share; each log as (leader epoch, start offset) pairs.
+
+    One leader writes an epoch, in order, so two logs agree wherever they hold the same epoch at
+    the same offset (the log matching property, Raft section 5.3). Comparing whole histories finds
+    the point in one round trip, where KIP-101 walks back an epoch at a time.
+    """
+    limit = min(my_end, their_end)
+    starts = sorted({start for _, start in (*mine, *theirs) if 0 <= start < limit} | {0})
+    for start in starts:
+        if start < limit and epoch_at(mine, start) != epoch_at(theirs, start):
+            return start
+    return limit
+
+
+def epoch_at(epochs: Epochs, offset: int) -> int:
+    """The leader epoch that wrote this offset, -1 if none did."""
+    found = -1
+    for epoch, start in epochs:
+        if start > offset:
+            break
+        found = epoch
+    return found
+
+
+@dataclass(slots=True)
+class FollowerStream:
+    """One follower's stream, as its leader sees it."""
+
+    node_id: int
+    incarnation: int
+    number: int
+    acked: int
+    """The follower holds everything below this offset, durably where the topic asks so."""
+    sent: int
+    """Everything below this offset was pushed."""
+    whole_at: int
+    """The leader's end when the stream opened: a doubtful follower is whole again there."""
+    progress_ms: int
+    """When `acked` last moved, or there was nothing to acknowledge."""
+    keeping_up_since_ms: int | None = None
+    in_flight: deque[tuple[int, int]] = field(default_factory=deque)
+    """(end offset, bytes) of every push that is not acknowledged."""
+
+
+class Followers:
+    """All streams of one leader in one epoch."""
+
+    def __init__(self) -> None:
+        """Nobody follows yet."""
+        self._streams: dict[int, FollowerStream] = {}
+        self._end_at_last_look = 0
+
+    def open(
+        self, node_id: int, incarnation: int, number: int, *, agreed: int, end: int, now_ms: int
+    ) -> FollowerStream:
+        """Begin a stream at the agreed offset; earlier acknowledgements are forgotten."""
+        stream = FollowerStream(
+            node_id,
+            incarnation,
+            number,
+            acked=agreed,
+            sent=agreed,
+            whole_at=end,
+            progress_ms=now_ms,
+        )
+        self._streams[node_id] = stream
+        return stream
+
+    def close(self, node_id: int) -> int:
+        """Forget a follower's stream; the bytes that were in flight on it."""
+        stream = self._streams.pop(node_id, None)
+        return 0 if stream is None else sum(size for _, size in stream.in_flight)
+
+    def get(self, node_id: int) -> FollowerStream | None:
+        """The follower's current stream."""
+        return self._streams.get(node_id)
+
+    def streams(self) -> list[FollowerStream]:
+        """Every open stream, by node id."""
+        return [self._streams[node_id] for node_id in sorted(self._streams)]
+
+    def end_of(self, node_id: int) -> int | None:
+        """What the follower is known to hold, None before it opened a stream."""
+        stream = self._streams.get(node_id)
+        return None if stream is None else stream.acked
+
+    def sent(self, stream: FollowerStream, end: int, size: int) -> None:
+        """A push up to `end` left."""
+        stream.sent = end
+        if size:
+            stream.in_flight.append((end, size))
+
+    def acknowledge(self, stream: FollowerStream, end: int, now_ms: int) -> int:
+        """The follower holds everything below `end`; the bytes that are no longer in flight.
+
+        An end beyond what was sent is not of this stream's making and is capped.
+        """
+        end = min(end, stream.sent)
+        if end > stream.acked:
+            stream.acked = end
+            stream.progress_ms = now_ms
+        freed = 0
+        while stream.in_flight and stream.in_flight[0][0] <= stream.acked:
+            freed += stream.in_flight.popleft()[1]
+        return freed
+
+    def look(self, end: int, now_ms: int) -> None:
+        """A regular look: who keeps up is at least where the leader was at the last one."""
+        for stream in self._streams.values():
+            if stream.acked >= end:
+                stream.progress_ms = now_ms
+            if stream.acked < min(self._end_at_last_look, end):
+                stream.keeping_up_since_ms = None
+            elif stream.keeping_up_since_ms is None:
+                stream.keeping_up_since_ms = now_ms
+        self._end_at_last_look = end
+
+    def lagging(self, node_id: int, end: int, now_ms: int, lag_ms: int) -> bool:
+        """Whether the follower has data waiting and acknowledged nothing for `lag_ms`."""
+        stream = self._streams.get(node_id)
+        if stream is None or stream.acked >= end:
+            return False
+        return now_ms - stream.progress_ms > lag_ms
+
+
+def push_size(credit: int) -> int:
+    """How many bytes to read for one push under this credit; 0 when it is used up."""
+    return min(credit, PUSH_BYTES_MAX)

@@ -1,0 +1,185 @@
+"""Client requests: decode, decide who serves, answer.
+
+Owns the dispatch of one turn's requests by API. Produce requests of the whole turn go to the
+append stage in one call; reads are answered at once or parked; what changes the cluster goes to
+the controller's code and is answered when the store has decided. A frame that cannot be read costs
+its connection and a counter, nothing else (rule 13).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from cluster import errors
+from cluster.core.answer import ProduceAnswer
+from cluster.core.append import Append
+from cluster.core.controller import Controller
+from cluster.core.effects import Hangup, Harm, Reply
+from cluster.core.events import ClientMessage
+from cluster.core.faults import Faults
+from cluster.core.fetch import Fetch, Fetches
+from cluster.core.hosted import Appended, Entry, Find
+from cluster.core.image import Image
+from cluster.core.outbox import Outbox
+from cluster.core.producers import ProducerIds
+from cluster.core.queries import Queries
+from cluster.core.topics import Topics
+from cluster.core.validate import entries_of
+from cluster.limits import PRODUCE_WAIT_MS_MAX
+from cluster.wire import apis, codec, messages
+from cluster.wire.primitives import UnsupportedVersion, WireError
+from cluster.wire.schema import Message
+
+CurrentController = Callable[[], Controller | None]
+
+
+class Requests:
+    """Everything that clients may ask of one broker."""
+
+    def __init__(
+        self, image: Image, out: Outbox, find: Find, *, queries: Queries, topics: Topics,
+        producer_ids: ProducerIds, faults: Faults, controller: CurrentController,
+    ) -> None:  # fmt: skip
+        """`find` gives this broker's partition of a topic; `controller` its controller epoch."""
+        self._out = out
+        self._image = image
+        self._find = find
+        self._queries = queries
+        self._topics = topics
+        self._producer_ids = producer_ids
+        self._faults = faults
+        self._controller = controller
+        self.fetches = Fetches(find)
+        self.append = Append(producer_ids.above_bound)
+        self.requests: Counter[int] = Counter()
+        self.rejected: Counter[str] = Counter()
+        self._entries: list[Entry] = []
+        self._answers: list[ProduceAnswer] = []
+
+    def serve(self, turn: Sequence[ClientMessage], now_ms: int) -> list[Appended]:
+        """Serve a turn's requests in order of arrival; what it appended, for who follows."""
+        for message in turn:
+            try:
+                self._serve_one(message, now_ms)
+            except UnsupportedVersion as error:
+                self._unsupported(message, error)
+            except WireError as error:
+                self.rejected[type(error).__name__] += 1
+                self._out.emit(Hangup(message.connection, str(error)))
+        return self._append(now_ms)
+
+    def committed(self, topic: str, index: int) -> None:
+        """A watermark moved: answer the fetches that this satisfies."""
+        self._reply_each(self.fetches.committed(topic, index))
+
+    def expire(self, now_ms: int) -> None:
+        """Answer the fetches whose time is up."""
+        self._reply_each(self.fetches.expire(now_ms))
+
+    def _append(self, now_ms: int) -> list[Appended]:
+        entries, self._entries = self._entries, []
+        answers, self._answers = self._answers, []
+        appended = self.append.run(entries, self._producer_ids.bound, now_ms) if entries else []
+        for answer in answers:
+            if not answer.waiting:
+                self._out.reply(answer)
+        return appended
+
+    def _serve_one(self, message: ClientMessage, now_ms: int) -> None:
+        header, body = codec.decode_request(message.frame)
+        self.requests[header.api_key] += 1
+        match body:
+            case messages.ProduceRequest():
+                self._produce(message, header, body, now_ms)
+            case messages.FetchRequest():
+                fetch = Fetch(
+                    message.connection, header.correlation_id, header.api_version, body, 0
+                )
+                frame = self.fetches.begin(fetch, now_ms)
+                if frame is not None:
+                    self._out.emit(Reply(message.connection, frame))
+            case messages.CreateTopicsRequest():
+                self._topics.create(body, self._controller(), self._answer(message, header))
+            case messages.DeleteTopicsRequest():
+                self._topics.delete(body, self._controller(), self._answer(message, header))
+            case _:
+                self._answer(message, header)(self._read(body))
+
+    def _read(self, body: Message) -> Message:
+        match body:
+            case messages.MetadataRequest():
+                return self._queries.metadata(body)
+            case messages.ApiVersionsRequest():
+                return self._queries.api_versions()
+            case messages.InitProducerIdRequest():
+                return self._init_producer_id(body)
+            case messages.ListOffsetsRequest():
+                return self._queries.list_offsets(body)
+            case messages.OffsetForLeaderEpochRequest():
+                return self._queries.offset_for_leader_epoch(body)
+            case messages.DescribeClusterRequest():
+                return self._queries.describe_cluster()
+            case messages.DescribeConfigsRequest():
+                return self._queries.describe_configs(body)
+            case messages.FaultRequest():
+                return self._fault(body)
+            case _:
+                raise WireError(f"no handler for {type(body).__name__}")
+
+    def _produce(
+        self,
+        message: ClientMessage,
+        header: codec.RequestHeader,
+        body: messages.ProduceRequest,
+        now_ms: int,
+    ) -> None:
+        wait_ms = min(max(body.timeout_ms, 0), PRODUCE_WAIT_MS_MAX)
+        answer = ProduceAnswer(
+            message.connection, header.correlation_id, header.api_version, body.acks,
+            now_ms + wait_ms, faulty=self._faults.loses_reply(),
+        )  # fmt: skip
+        self._answers.append(answer)
+        self._entries += entries_of(body, answer, self._find, native=message.native)
+
+    def _init_producer_id(
+        self, body: messages.InitProducerIdRequest
+    ) -> messages.InitProducerIdResponse:
+        if body.transactional_id is not None:
+            code = errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED.number
+            return messages.InitProducerIdResponse(error_code=code)
+        error, producer_id = self._producer_ids.hand_out()
+        epoch = -1 if error else 0
+        return messages.InitProducerIdResponse(
+            error_code=error, producer_id=producer_id, producer_epoch=epoch
+        )
+
+    def _fault(self, body: messages.FaultRequest) -> messages.FaultResponse:
+        response, harm = self._faults.order(body)
+        if harm is not None:
+            self._out.emit(Harm(harm))
+        return response
+
+    def _answer(
+        self, message: ClientMessage, header: codec.RequestHeader
+    ) -> Callable[[Message], None]:
+        def answer(body: Message) -> None:
+            frame = codec.encode_response(
+                header.api_key, header.api_version, header.correlation_id, body
+            )
+            self._out.emit(Reply(message.connection, frame))
+
+        return answer
+
+    def _unsupported(self, message: ClientMessage, error: UnsupportedVersion) -> None:
+        """ApiVersions is answered in version 0 so that the client can choose again (KIP-511)."""
+        self.rejected["UnsupportedVersion"] += 1
+        if error.api_key == apis.API_VERSIONS:
+            frame = codec.api_versions_fallback(error.correlation_id)
+            self._out.emit(Reply(message.connection, frame))
+        else:
+            self._out.emit(Hangup(message.connection, str(error)))
+
+    def _reply_each(self, answers: Sequence[tuple[bytes, bytes]]) -> None:
+        for connection, frame in answers:
+            self._out.emit(Reply(connection, frame))

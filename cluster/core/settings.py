@@ -1,0 +1,48 @@
+"""What one broker's machine is told at start, all of it plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from cluster.core.logs import Logs, NewIds
+from cluster.core.membership import Introduction
+from cluster.core.records import Registration
+from cluster.core.topics import TopicDefaults
+
+
+def accept_any(_config: Mapping[str, str]) -> None:
+    """No setting of a topic is refused; for machines whose shell checks elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """One broker's settings. `boot_id` names the machine's boot, `new_ids` what may be new."""
+
+    node_id: int
+    host: str
+    port: int
+    boot_id: str
+    new_ids: NewIds
+    kafka: str | None = None
+    metrics: str | None = None
+    lag_ms: int = 1_000
+    allow_faults: bool = False
+    topics: TopicDefaults = field(default_factory=TopicDefaults)
+    check_config: Callable[[Mapping[str, str]], None] = accept_any
+
+    def introduction(self, logs: Logs, epoch: int, producer_id: int) -> Introduction:
+        """What the broker registers with, now that its logs are open."""
+        registration = Registration(
+            node_id=self.node_id,
+            directory_id=logs.directory_id,
+            durability_id=logs.durability_id,
+            host=self.host,
+            port=self.port,
+            clean=logs.clean_start,
+            highest_epoch=epoch,
+            highest_producer_id=producer_id,
+            kafka=self.kafka,
+            metrics=self.metrics,
+        )
+        return Introduction(registration, self.new_ids.cluster, logs.cluster_id)
