@@ -152,23 +152,25 @@ def _translated(path: str, operation: str) -> Iterator[None]:
 
 
 class DataDirectory:
-    """A data directory held by this process: its disk, and whose it is.
+    """A data directory held by this process, and its disk.
 
-    Raises DirectoryRefused if another process holds it or it is another broker's. A new directory
-    gets its `meta.properties` here.
+    Raises DirectoryRefused if another process holds it.
     """
 
-    def __init__(self, root: str | os.PathLike[str], *, cluster_id: str, node_id: int) -> None:
+    def __init__(self, root: str | os.PathLike[str]) -> None:
         path = Path(root)
         path.mkdir(parents=True, exist_ok=True)
         self.disk = FileDisk(path)
         self._lock = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             _take_lock(self._lock, path)
-            self.meta = _identify(self.disk, cluster_id, node_id)
         except BaseException:
             os.close(self._lock)
             raise
+
+    def identify(self, *, cluster_id: str, node_id: int) -> MetaProperties:
+        """Make a new directory one of this broker; DirectoryRefused if it is another's."""
+        return _identify(self.disk, cluster_id, node_id)
 
     def close(self) -> None:
         """Let another process have it."""

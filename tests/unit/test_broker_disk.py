@@ -57,35 +57,36 @@ def test_a_short_read_is_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_a_directory_of_this_process_cannot_be_taken_by_another(tmp_path: Path) -> None:
     program = (
         "import sys; from cluster.broker.disk import DataDirectory, DirectoryRefused\n"
-        "try: DataDirectory(sys.argv[1], cluster_id='c', node_id=1)\n"
+        "try: DataDirectory(sys.argv[1])\n"
         "except DirectoryRefused as refused: print(refused)\n"
     )
-    with DataDirectory(tmp_path, cluster_id="c", node_id=1):
+    with DataDirectory(tmp_path):
         run = [sys.executable, "-c", program, str(tmp_path)]
         other = subprocess.run(run, capture_output=True, text=True, check=True)
     assert "is in use by another process" in other.stdout
 
 
 def test_a_closed_directory_can_be_taken_again(tmp_path: Path) -> None:
-    first = DataDirectory(tmp_path / "data", cluster_id="c", node_id=1)
-    first.close()
-    with DataDirectory(tmp_path / "data", cluster_id="c", node_id=1) as second:
-        assert second.meta == first.meta
-        assert len(second.meta.directory_id) == 22
+    with DataDirectory(tmp_path / "data") as first:
+        meta = first.identify(cluster_id="c", node_id=1)
+    with DataDirectory(tmp_path / "data") as second:
+        assert second.identify(cluster_id="c", node_id=1) == meta
+    assert len(meta.directory_id) == 22
 
 
 @pytest.mark.parametrize(("cluster_id", "node_id"), [("other", 1), ("c", 2)])
 def test_a_directory_of_another_broker_is_refused(
     tmp_path: Path, cluster_id: str, node_id: int
 ) -> None:
-    DataDirectory(tmp_path, cluster_id="c", node_id=1).close()
-    with pytest.raises(DirectoryRefused, match="belongs to broker 1 of cluster c"):
-        DataDirectory(tmp_path, cluster_id=cluster_id, node_id=node_id)
-    DataDirectory(tmp_path, cluster_id="c", node_id=1).close()
+    with DataDirectory(tmp_path) as directory:
+        directory.identify(cluster_id="c", node_id=1)
+        with pytest.raises(DirectoryRefused, match="belongs to broker 1 of cluster c"):
+            directory.identify(cluster_id=cluster_id, node_id=node_id)
+        directory.identify(cluster_id="c", node_id=1)
 
 
 def test_a_damaged_identity_is_refused_and_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "meta.properties").write_text("version=1\n")
-    with pytest.raises(DirectoryRefused, match="cannot be read"):
-        DataDirectory(tmp_path, cluster_id="c", node_id=1)
+    with DataDirectory(tmp_path) as directory, pytest.raises(DirectoryRefused, match="be read"):
+        directory.identify(cluster_id="c", node_id=1)
     assert (tmp_path / "meta.properties").read_text() == "version=1\n"
