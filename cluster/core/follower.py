@@ -35,6 +35,7 @@ class Follower:
         self._acked = -1
         self._whole_at = 0
         self._ask_again_ms = now_ms
+        replica.log.lane.leader_epoch = self.epoch  # nothing of a later epoch may be pushed
         self.ask(now_ms)
 
     @property
@@ -94,10 +95,13 @@ class Follower:
         if not self._open or push.stream != self._stream or push.leader_epoch != self.epoch:
             self.dropped += 1
             return False
-        if push.length:
-            if push.base_offset != replica.log.next_offset:
-                self.ask(now_ms)
-                return False
+        if push.base_offset > replica.log.next_offset:
+            self.ask(now_ms)  # something before it was lost on the way
+            return False
+        if push.length == 0 or push.base_offset < replica.log.next_offset:
+            # A question how far this log is, or data of this stream that is here already.
+            self._acked = -1
+        else:
             try:
                 error = replica.log.apply(data, 0, len(data), now_ms)
             except DiskError:
@@ -105,7 +109,7 @@ class Follower:
                 return False
             if error:
                 self.dropped += 1
-                self.ask(now_ms)
+                self._open = False  # asked again later, not at once: it may be wrong again
                 return False
         replica.commit(push.high_watermark)
         return bool(push.length)

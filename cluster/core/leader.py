@@ -50,6 +50,7 @@ class Leader:
         self._proposed: records.PartitionRecord | None = None
         self._retry_ms: int | None = None
         self._told = -1
+        self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
         log = replica.log
         log.assign_epoch(self.epoch, log.next_offset)
@@ -80,7 +81,7 @@ class Leader:
         self._proposed, self._retry_ms = None, None
         openings, self._openings = self._openings, {}
         for node_id, (incarnation, request) in openings.items():
-            self.open_stream(node_id, incarnation, request, now_ms)
+            self.open_stream(node_id, incarnation, request, now_ms, again=True)
         self.settle(now_ms)
 
     def _propose(self, value: records.PartitionRecord | None) -> bool:
@@ -111,12 +112,20 @@ class Leader:
     # -- streams ------------------------------------------------------------------------------
 
     def open_stream(
-        self, node_id: int, incarnation: int, request: stream.OpenStream, now_ms: int
+        self,
+        node_id: int,
+        incarnation: int,
+        request: stream.OpenStream,
+        now_ms: int,
+        *,
+        again: bool = False,
     ) -> None:
         """A follower wants to copy: agree where, or make it leave first, or refuse."""
         refusal = self._refusal(node_id, incarnation, request)
         if refusal is not None:
             self._refuse(node_id, request, refusal)
+            return
+        if not again and not self._is_newest(node_id, incarnation, request.stream):
             return
         log = self.replica.log
         agreed = common_prefix(log.epochs, log.next_offset, request.epochs, request.end_offset)
@@ -142,6 +151,14 @@ class Leader:
         )  # fmt: skip
         self._around.out.control(node_id, opened)
         self.catch_up()
+
+    def _is_newest(self, node_id: int, incarnation: int, number: int) -> bool:
+        """A socket may replay an older wish; what it says of the log may be untrue by now."""
+        latest = self._numbers.get(node_id)
+        if latest is not None and (incarnation, number) <= latest:
+            return False
+        self._numbers[node_id] = (incarnation, number)
+        return True
 
     def _refusal(self, node_id: int, incarnation: int, request: stream.OpenStream) -> str | None:
         value = self.record.value
@@ -228,12 +245,15 @@ class Leader:
                 self._push(follower, follower.sent, upto, memoryview(data))
 
     def tell_high_watermark(self) -> None:
-        """Followers learn the high watermark with data; this is for when none follows."""
-        if self._told == self.replica.high_watermark:
-            return
-        self._told = self.replica.high_watermark
+        """Followers learn the high watermark with data; this is for when none follows.
+
+        An empty push also asks for an acknowledgement: what a socket lost on the way shows.
+        """
+        told, self._told = self._told, self.replica.high_watermark
         for follower in self.followers.streams():
-            if follower.sent == self.replica.log.next_offset:
+            end = self.replica.log.next_offset
+            behind = follower.sent > follower.acked
+            if behind or (follower.sent == end and told != self._told):
                 self._push(follower, follower.sent, follower.sent, memoryview(b""))
 
     def _push(
