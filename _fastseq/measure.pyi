@@ -1,0 +1,3 @@
+from _fastseq.table import ProducerTable
+
+def decide_nanoseconds(table: ProducerTable, producers: int, turn: int, turns: int) -> int: ...

@@ -1,0 +1,448 @@
+"""A turn: all batches that arrived together, decided, stamped and laid out in one pass.
+
+`Turn` takes entries in order of arrival, then `run` checks each where it lies, decides it against
+its partition's table (`decide`), and copies what was accepted once, into the arena: there each
+partition's batches are contiguous, with base offset and leader epoch stamped, ready to be written
+and pushed as they are. A `Lane` is a partition's append position as this pass sees it, with its
+counters.
+
+Invariants: a lane's run covers [base_offset, next_offset) without a gap, and the table stands at
+next_offset afterwards. Memory is taken before the first decision, so a turn that fails with
+MemoryError has changed nothing. The pass holds the GIL although it needs none: tables have no lock.
+"""
+
+from cpython.buffer cimport Py_buffer, PyBuffer_Release
+from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.stdint cimport (
+    INT16_MAX, INT32_MAX, INT32_MIN, INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint64_t,
+)
+from libc.string cimport memcpy, memset
+
+from _fastseq.args cimport acquire, integer, window_end
+from _fastseq.batch cimport Checked, client_fault
+from _fastseq.decide cimport (
+    VERDICT_ABOVE_BOUND, VERDICT_CONFLICT, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_GAP,
+    VERDICT_INVALID, VERDICT_NEW, VERDICT_REFUSED, VERDICT_STALE, VERDICT_UNKNOWN_PRODUCER,
+    VERDICTS, Item, decide_all,
+)
+from _fastseq.layout cimport ATTRIBUTE_TRANSACTIONAL, store16, store32, store64
+from _fastseq.state cimport Table, prefetch_slot, producer_hash, table_reserve
+from _fastseq.table cimport ProducerTable, RunRules, run_apply, run_fault
+
+cdef extern from "Python.h":
+    # With plain pointers, since shrinking may move the object.
+    PyObject* PyBytes_FromStringAndSize(const char*, Py_ssize_t) except NULL
+    int _PyBytes_Resize(PyObject**, Py_ssize_t) except -1
+    char* PyBytes_AS_STRING(PyObject*)
+
+NEW = VERDICT_NEW
+DUPLICATE = VERDICT_DUPLICATE
+GAP = VERDICT_GAP
+FENCED = VERDICT_FENCED
+UNKNOWN_PRODUCER = VERDICT_UNKNOWN_PRODUCER
+INVALID = VERDICT_INVALID
+CONFLICT = VERDICT_CONFLICT
+STALE = VERDICT_STALE
+ABOVE_BOUND = VERDICT_ABOVE_BOUND
+REFUSED = VERDICT_REFUSED
+
+cdef enum:
+    MAX_BATCH_BYTES = 1_048_588         # Kafka's default max.message.bytes
+    INVALID_TXN_STATE = 48
+    FIRST_CAPACITY = 64
+
+cdef uint64_t last_stamp = 0
+cdef Item LAYOUT                        # for the places of its fields
+
+
+cdef class Lane:
+    """Where one partition appends: its table, its leader epoch, its limit, its counters.
+
+    Counters only grow. `records` and `bytes` count what was accepted; `conflicts` counts retries
+    whose bytes differ from the original's, also those that were acknowledged as Kafka does.
+    """
+
+    def __init__(self, ProducerTable table not None, leader_epoch=-1,
+                 max_batch_bytes=MAX_BATCH_BYTES):
+        self.table = table
+        self.leader_epoch = leader_epoch
+        self.max_batch_bytes = max_batch_bytes
+
+    @property
+    def next_offset(self):
+        """Where the next batch goes."""
+        return self.table.state.next_offset
+
+    @property
+    def leader_epoch(self):
+        """Stamped on what is accepted; what is pushed may not be above it."""
+        return self.epoch
+
+    @leader_epoch.setter
+    def leader_epoch(self, value):
+        self.epoch = <int32_t>integer(value, "leader_epoch", -1, INT32_MAX)
+
+    @property
+    def max_batch_bytes(self):
+        """The largest batch that a client may send, in bytes."""
+        return self.bytes_max
+
+    @max_batch_bytes.setter
+    def max_batch_bytes(self, value):
+        self.bytes_max = integer(value, "max_batch_bytes", 0, INT32_MAX)
+
+
+# What the pass needs of a lane, and what it found.
+cdef struct Place:
+    Table* table
+    int64_t base_offset
+    int64_t start               # in the arena
+    int64_t filled
+    int64_t bytes
+    int64_t records
+    int64_t mismatched
+    int64_t verdicts[VERDICTS]
+    int64_t bytes_max
+    int32_t leader_epoch
+    int32_t waiting             # items of this turn
+
+
+# Fills what the table needs to know from the client's header; a fault is a verdict at once.
+cdef void prepare(Item* item, int64_t bytes_max) noexcept nogil:
+    cdef Checked checked
+    cdef int error = client_fault(item.data, item.length, bytes_max, &checked)
+    if error == 0 and checked.attributes & ATTRIBUTE_TRANSACTIONAL:
+        error = INVALID_TXN_STATE       # no transaction can be open
+    if error != 0:
+        item.verdict = VERDICT_INVALID
+        item.error = <int16_t>error
+        return
+    item.batch.producer_id = checked.header.producer_id
+    item.batch.max_timestamp = checked.max_timestamp
+    item.batch.first_sequence = checked.header.base_sequence
+    item.batch.delta = checked.header.last_offset_delta
+    item.batch.crc = checked.crc
+    item.batch.epoch = checked.header.producer_epoch
+    item.attributes = checked.attributes
+    item.rewritten = <uint8_t>checked.rewritten
+    item.hash = producer_hash(item.batch.producer_id)
+    prefetch_slot(item.table, item.hash)
+
+
+# Returns how many bytes the arena needs at most.
+cdef int64_t prepare_all(Item* items, Py_ssize_t count, const Place* places) noexcept nogil:
+    cdef int64_t size = 0
+    cdef Py_ssize_t i
+    for i in range(count):
+        prepare(&items[i], places[items[i].lane].bytes_max)
+        if items[i].verdict == 0:
+            size += items[i].length
+    return size
+
+
+# Copies an accepted batch and writes what the leader decides about it. The checksum covers
+# neither base offset nor leader epoch, so it is right unless the rest was rewritten.
+cdef void stamp(unsigned char* p, const Item* item, int32_t leader_epoch) noexcept nogil:
+    memcpy(p, item.data, <size_t>item.length)
+    store64(p, <uint64_t>item.batch.base_offset)
+    store32(p + 12, <unsigned int>leader_epoch)
+    if item.rewritten:
+        store32(p + 17, item.batch.crc)
+        store16(p + 21, <unsigned short>item.attributes)
+        store64(p + 35, <uint64_t>item.batch.max_timestamp)
+
+
+# Counts the verdicts of each lane and lays the lanes out one after another; returns the size.
+cdef int64_t lay_out(
+        const Item* items, Py_ssize_t count, Place* places, Py_ssize_t lanes) noexcept nogil:
+    cdef Place* place
+    cdef int64_t size = 0
+    cdef Py_ssize_t i
+    for i in range(count):
+        place = &places[items[i].lane]
+        place.verdicts[items[i].verdict] += 1
+        place.mismatched += items[i].mismatched
+        if items[i].verdict == VERDICT_NEW:
+            place.bytes += items[i].length
+            place.records += items[i].batch.delta + 1
+    for i in range(lanes):
+        places[i].start = size
+        size += places[i].bytes
+    return size
+
+
+cdef void fill(
+        unsigned char* arena, const Item* items, Py_ssize_t count, Place* places) noexcept nogil:
+    cdef Place* place
+    cdef Py_ssize_t i
+    for i in range(count):
+        if items[i].verdict == VERDICT_NEW:
+            place = &places[items[i].lane]
+            stamp(arena + place.start + place.filled, &items[i], place.leader_epoch)
+            place.filled += items[i].length
+
+
+# Moves an array into twice the room when it is full.
+cdef void* grown(void* memory, Py_ssize_t used, Py_ssize_t* capacity, size_t size) except NULL:
+    cdef Py_ssize_t wanted
+    if memory != NULL and used < capacity[0]:
+        return memory
+    wanted = max(2 * capacity[0], <Py_ssize_t>FIRST_CAPACITY)
+    memory = PyMem_Realloc(memory, <size_t>wanted * size)
+    if memory == NULL:
+        raise MemoryError()
+    capacity[0] = wanted
+    return memory
+
+
+cdef class Turn:
+    """The produce entries of one turn of the loop: `begin`, `add` each, `run`, read the results.
+
+    The result arrays are indexed by entry, in the order of `add`. `verdicts` are this module's
+    constants, `errors` Kafka's codes, `offsets` base offsets or -1, `ends` what the high watermark
+    must reach before the entry may be acknowledged, or -1; `slots` are the caller's own numbers.
+    `runs` has (lane, start, end, base_offset, next_offset) for each lane with accepted batches:
+    the bytes [start, end) of `arena` are that partition's next ones.
+    """
+
+    cdef Item* items
+    cdef Place* places
+    cdef Py_buffer* views
+    cdef Py_ssize_t item_capacity
+    cdef Py_ssize_t place_capacity
+    cdef Py_ssize_t view_capacity
+    cdef Py_ssize_t view_count
+    cdef Py_ssize_t used
+    cdef uint64_t stamp_now
+    cdef bint done
+    cdef object last_frame
+    cdef list lanes
+    cdef readonly bytes arena
+    cdef readonly list runs
+
+    def __cinit__(self):
+        self.items = NULL
+        self.places = NULL
+        self.views = NULL
+        self.begin()
+
+    def __dealloc__(self):
+        self.release()
+        PyMem_Free(self.items)
+        PyMem_Free(self.places)
+        PyMem_Free(self.views)
+
+    cdef void release(self):
+        while self.view_count > 0:
+            self.view_count -= 1
+            PyBuffer_Release(&self.views[self.view_count])
+        self.last_frame = None
+
+    cpdef begin(self):
+        """Forget the previous turn; its `arena` and arrays stay with whoever holds them."""
+        global last_stamp
+        self.release()
+        last_stamp += 1
+        self.stamp_now = last_stamp
+        self.used = 0
+        self.done = False
+        self.lanes = []
+        self.runs = []
+        self.arena = b""
+
+    @property
+    def count(self):
+        """Entries so far."""
+        return self.used
+
+    def add(self, Lane lane not None, frame, position, length, slot, native=True, refuse_new=0):
+        """Take the entry of `length` bytes at `position` of `frame`, which is kept until `run`.
+
+        `native` tells the native client's entries from those of Kafka clients. With `refuse_new`
+        only a retry of what is stored is answered; anything else gets this error code.
+        """
+        cdef int64_t start = integer(position, "position", 0, INT64_MAX >> 1)
+        cdef int64_t size = integer(length, "length", 0, INT32_MAX)
+        cdef int32_t number = <int32_t>integer(slot, "slot", INT32_MIN, INT32_MAX)
+        cdef int16_t refusal = <int16_t>integer(refuse_new, "refuse_new", 0, INT16_MAX)
+        cdef bint is_native = native
+        cdef const unsigned char* data
+        cdef Item* item
+        if self.done:
+            raise ValueError("the turn has run: begin() comes first")
+        data = self.keep(frame, start, size)
+        self.items = <Item*>grown(self.items, self.used, &self.item_capacity, sizeof(Item))
+        item = &self.items[self.used]
+        memset(item, 0, sizeof(Item))
+        item.lane = <int32_t>self.place_of(lane)
+        item.table = &lane.table.state
+        item.data = data
+        item.length = size
+        item.slot = number
+        item.native = <uint8_t>is_native
+        item.refuse_new = refusal
+        item.offset = item.end = -1
+        self.places[item.lane].waiting += 1
+        self.used += 1
+
+    # Neighbouring entries mostly share a frame, and then its buffer is taken once.
+    cdef const unsigned char* keep(self, object frame, int64_t start, int64_t size) except NULL:
+        cdef Py_buffer* view
+        if self.view_count == 0 or self.last_frame is not frame:
+            self.views = <Py_buffer*>grown(
+                self.views, self.view_count, &self.view_capacity, sizeof(Py_buffer))
+            acquire(frame, &self.views[self.view_count], "frame")
+            self.view_count += 1
+            self.last_frame = frame
+        view = &self.views[self.view_count - 1]
+        window_end(start, -1, view.len)
+        if size > view.len - start:
+            raise ValueError(f"length {size} reaches past the end of frame ({view.len} bytes)")
+        return <const unsigned char*>view.buf + start
+
+    cdef Py_ssize_t place_of(self, Lane lane) except -1:
+        cdef ProducerTable table = lane.table
+        cdef Py_ssize_t place = table.turn_place
+        if table.turn_stamp == self.stamp_now:
+            if self.lanes[place] is not lane:
+                raise ValueError("lane shares its table with another lane of this turn")
+            return place
+        place = len(self.lanes)
+        self.places = <Place*>grown(self.places, place, &self.place_capacity, sizeof(Place))
+        memset(&self.places[place], 0, sizeof(Place))
+        self.places[place].table = &table.state
+        self.lanes.append(lane)
+        table.turn_stamp = self.stamp_now
+        table.turn_place = place
+        return place
+
+    def run(self, producer_id_bound=INT64_MAX):
+        """Decide all entries in order, enter them into their tables, and fill arrays and arena.
+
+        An id at or above `producer_id_bound` was never handed out as far as the caller knows.
+        """
+        cdef int64_t bound = integer(producer_id_bound, "producer_id_bound", 0, INT64_MAX)
+        cdef Py_ssize_t lanes = len(self.lanes)
+        cdef int64_t room
+        cdef int64_t size
+        if self.done:
+            raise ValueError("the turn has run: begin() comes first")
+        self.reserve(lanes)
+        room = prepare_all(self.items, self.used, self.places)
+        cdef PyObject* arena = PyBytes_FromStringAndSize(NULL, room)
+        self.done = True
+        decide_all(self.items, self.used, bound)
+        size = lay_out(self.items, self.used, self.places, lanes)
+        fill(<unsigned char*>PyBytes_AS_STRING(arena), self.items, self.used, self.places)
+        if size != room:
+            _PyBytes_Resize(&arena, size)
+        self.arena = <bytes>arena
+        Py_DECREF(self.arena)
+        self.report(lanes)
+        self.release()
+
+    cdef int reserve(self, Py_ssize_t lanes) except -1:
+        cdef Lane lane
+        cdef Py_ssize_t i
+        for i in range(lanes):
+            lane = self.lanes[i]
+            self.places[i].base_offset = lane.table.state.next_offset
+            self.places[i].leader_epoch = lane.epoch
+            self.places[i].bytes_max = lane.bytes_max
+            if table_reserve(self.places[i].table, <unsigned int>self.places[i].waiting) < 0:
+                raise MemoryError()
+        return 0
+
+    cdef int report(self, Py_ssize_t lanes) except -1:
+        cdef Place* place
+        cdef Lane lane
+        cdef Py_ssize_t i
+        for i in range(lanes):
+            lane = self.lanes[i]
+            place = &self.places[i]
+            count_verdicts(lane, place)
+            if place.bytes > 0:
+                self.runs.append((lane, place.start, place.start + place.bytes,
+                                  place.base_offset, place.table.next_offset))
+        return 0
+
+    @property
+    def verdicts(self):
+        """One of this module's verdicts per entry, unsigned bytes."""
+        return self.column("B", 1, <char*>&LAYOUT.verdict - <char*>&LAYOUT)
+
+    @property
+    def errors(self):
+        """Kafka's error code per entry, 16 bits."""
+        return self.column("h", 2, <char*>&LAYOUT.error - <char*>&LAYOUT)
+
+    @property
+    def offsets(self):
+        """Base offset per entry, the original's for a duplicate, -1 if there is none, 64 bits."""
+        return self.column("q", 8, <char*>&LAYOUT.offset - <char*>&LAYOUT)
+
+    @property
+    def ends(self):
+        """What the high watermark must reach before the ack, -1 if there is none, 64 bits."""
+        return self.column("q", 8, <char*>&LAYOUT.end - <char*>&LAYOUT)
+
+    @property
+    def slots(self):
+        """The caller's number per entry, 32 bits."""
+        return self.column("i", 4, <char*>&LAYOUT.slot - <char*>&LAYOUT)
+
+    # A copy of one field of all items, so that it outlives the turn.
+    cdef object column(self, str code, size_t width, size_t field):
+        cdef bytearray column = bytearray(self.used * width)
+        cdef char* out = PyByteArray_AS_STRING(column)
+        cdef Py_ssize_t i
+        for i in range(self.used):
+            memcpy(out + i * width, <char*>&self.items[i] + field, width)
+        return memoryview(column).toreadonly().cast(code)
+
+
+cdef void count_verdicts(Lane lane, const Place* place):
+    lane.batches += place.verdicts[VERDICT_NEW]
+    lane.records += place.records
+    lane.bytes += place.bytes
+    lane.duplicates += place.verdicts[VERDICT_DUPLICATE]
+    lane.gaps += place.verdicts[VERDICT_GAP]
+    lane.fenced += place.verdicts[VERDICT_FENCED]
+    lane.unknown_producers += place.verdicts[VERDICT_UNKNOWN_PRODUCER]
+    lane.invalid += place.verdicts[VERDICT_INVALID]
+    lane.conflicts += place.mismatched
+    lane.stale += place.verdicts[VERDICT_STALE]
+    lane.above_bound += place.verdicts[VERDICT_ABOVE_BOUND]
+
+
+def push_check(Lane lane not None, data, start, end):
+    """Check the replicated batches in [start, end) and enter them all, or none; 0 or an error code.
+
+    They must be whole, sound, of leader epochs up to the lane's, and follow its log without a gap.
+    Codes: 1 another offset, 2 torn or corrupt, 75 a leader epoch from the future, 87 other magic.
+    """
+    cdef Py_buffer view
+    cdef RunRules rules
+    cdef Table* t = &lane.table.state
+    cdef int64_t first = integer(start, "start", 0, INT64_MAX)
+    cdef int64_t past = integer(end, "end", -1, INT64_MAX)
+    cdef int64_t count
+    cdef int fault
+    rules.next_offset = t.next_offset
+    rules.leader_epoch_max = lane.epoch
+    rules.contiguous = rules.check_crc = True
+    acquire(data, &view, "data")
+    try:
+        past = window_end(first, past, view.len)
+        p = <const unsigned char*>view.buf
+        fault = run_fault(p + first, p + past, &rules, &count)
+        if fault == 0:
+            if table_reserve(t, <unsigned int>count) < 0:
+                raise MemoryError()
+            run_apply(t, p + first, p + past)
+        return fault
+    finally:
+        PyBuffer_Release(&view)
