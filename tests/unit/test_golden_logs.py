@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from _fastseq.batch import BatchHeader, control_key, scan
+from _fastseq.table import ProducerEntry, ProducerTable
+from cluster.storage.index import SparseIndex
 from cluster.wire.records import next_offset, read_batches, read_records
 
 GOLDEN = Path(__file__).parent.parent / "golden"
@@ -114,3 +116,66 @@ def test_transaction_markers_are_passed_over_and_read_by_their_type() -> None:
 def test_records_stamped_at_append_all_carry_the_batch_timestamp() -> None:
     data = (GOLDEN / "log/golden.log-append-time-0/00000000000000000000.log").read_bytes()
     assert {record.timestamp for record in read_records(data)} == {1795513785112}
+
+
+def offset_of(dump: Path) -> int:
+    return int(dump.name.split(".")[0].rsplit("-", 1)[1])
+
+
+def producer_fields(entry: ProducerEntry) -> dict[str, str]:
+    """A producer in the words of Kafka's dump, which knows its last batch only."""
+    (batch,) = entry.batches
+    return {
+        "producerId": str(entry.producer_id),
+        "producerEpoch": str(entry.producer_epoch),
+        "lastTimestamp": str(entry.last_timestamp),
+        "firstSequence": str(batch.first_sequence),
+        "lastSequence": str(batch.last_sequence),
+        "lastOffset": str(batch.next_offset - 1),
+        "offsetDelta": str(batch.next_offset - 1 - batch.base_offset),
+        "timestamp": str(batch.max_timestamp),
+    }
+
+
+@pytest.mark.parametrize("dump", dumps("snapshot"), ids=lambda path: path.name[:-13])
+def test_every_snapshot_reads_as_kafka_reads_it(dump: Path) -> None:
+    table = ProducerTable()
+    table.load_kafka(file_of(dump, ".snapshot"), offset_of(dump))
+    ours = [producer_fields(entry) for entry in table.entries()]
+    theirs = sorted(
+        (fields(line) for line in dump.read_text().splitlines()),
+        key=lambda entry: int(entry["producerId"]),
+    )
+    for entry in theirs:  # transactions: not in our table
+        assert entry.pop("currentTxnFirstOffset") == "OptionalLong.empty"
+        assert int(entry.pop("coordinatorEpoch")) in (-1, 0)
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("topic", [*CODECS, "log-append-time", "many-producers", "transactions"])
+def test_replaying_a_log_gives_the_last_batches_of_its_snapshot(topic: str) -> None:
+    log = (GOLDEN / f"log/golden.{topic}-0/00000000000000000000.log").read_bytes()
+    (snapshot,) = (GOLDEN / f"log/golden.{topic}-0").glob("*.snapshot")
+    loaded, replayed = ProducerTable(), ProducerTable()
+    loaded.load_kafka(snapshot.read_bytes(), int(snapshot.stem))
+    replayed.apply_run(log, 0, len(log))
+    assert replayed.next_offset == int(snapshot.stem)
+
+    def last_batches(table: ProducerTable) -> list[tuple[int, int, int, int, int]]:
+        return [
+            (e.producer_id, e.producer_epoch, b.first_sequence, b.base_offset, b.next_offset)
+            for e in table.entries()
+            for b in e.batches[-1:]
+        ]
+
+    assert last_batches(replayed) == last_batches(loaded)
+
+
+@pytest.mark.parametrize("dump", dumps("index"), ids=lambda path: path.name[:-10])
+def test_every_index_reads_as_kafka_reads_it(dump: Path) -> None:
+    files = file_of(dump, ".index"), file_of(dump, ".timeindex")
+    index = SparseIndex.load(offset_of(dump), *files)
+    ours = [{"offset": str(offset), "position": str(at)} for offset, at in index.points]
+    assert ours == [fields(line) for line in dump.read_text().splitlines()]
+    if ours:
+        assert index.dump() == files
