@@ -1,0 +1,352 @@
+"""The log of one replica: batches, producer table and leader epochs, moved together.
+
+Owns: the append position of a replica and everything that is a function of it. `append` and `apply`
+extend it, `truncate` rewinds it, `read` hands it out, `next_syncs` and `synced` make it durable.
+`cluster.storage.recover.open_log` finds it again after a stop or a crash.
+
+Invariants (rules of docs/protocol.md):
+- rules 1, 3: table, bytes and index all end at `next_offset` after every call, failed or not;
+- rule 8: cutting raises `generation`, and a sync result of an older one moves nothing;
+- rule 14: after a failed sync nothing is appended until the unsynced end was cut off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from _fastseq.batch import scan
+from _fastseq.table import ProducerTable
+from _fastseq.turn import Lane, push_check
+from cluster.storage import names
+from cluster.storage.checkpoint import format_epochs
+from cluster.storage.claim import mark, unmark
+from cluster.storage.disk import EIO, Buffer, Disk, DiskError, replace_file
+from cluster.storage.epochs import Epochs
+from cluster.storage.replay import rebuild_table
+from cluster.storage.segments import Segments
+from cluster.storage.settings import LogConfig
+from cluster.storage.snapshot import Snapshots
+from cluster.storage.syncing import SyncBook, SyncRequest
+from cluster.storage.tail import Tail
+
+
+class Log:
+    """An open log; made by `open_log`. Every method may raise DiskError.
+
+    `lane` and `table` are what the turn validates against; `failed` fences the log (rule 14);
+    `doubtful` says that a recovery cut something and no leader has been caught up with (rule 7).
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        topic_id: bytes,
+        config: LogConfig,
+        *,
+        segments: Segments,
+        snapshots: Snapshots,
+        epochs: Epochs,
+        table: ProducerTable,
+    ) -> None:
+        self.directory = directory
+        self.topic_id = topic_id
+        self.config = config
+        self.table = table
+        self.lane = Lane(table, epochs.last_epoch, config.max_message_bytes)
+        self.failed = False
+        self.doubtful = disk.exists(f"{directory}/{names.DOUBTFUL}")
+        self._disk = disk
+        self._segments = segments
+        self._snapshots = snapshots
+        self._epochs = epochs
+        self._book = SyncBook(segments.active, segments.next_offset)
+        self._tail = Tail(config.tail_bytes)
+        self._closed = False
+
+    # -- positions
+
+    @property
+    def start_offset(self) -> int:
+        """First offset kept."""
+        return self._segments.start_offset
+
+    @property
+    def next_offset(self) -> int:
+        """One past the last offset written."""
+        return self._segments.next_offset
+
+    @property
+    def synced_end(self) -> int:
+        """What this replica may count as its own: synced, or with flush="os" written."""
+        return self._book.synced_end if self.config.flush == "batch" else self.next_offset
+
+    @property
+    def recovery_point(self) -> int:
+        """Everything below was synced, whatever `flush` says: what the checkpoint may name.
+
+        After a truncation the checkpoint must be lowered to it before anything is appended.
+        """
+        return self._book.synced_end
+
+    @property
+    def generation(self) -> int:
+        """How often this log was cut since it was opened."""
+        return self._book.generation
+
+    # -- appending
+
+    def append(self, data: memoryview, base_offset: int, next_offset: int, now_ms: int) -> None:
+        """Write a leader's run, stamped and already entered in the table, as one write.
+
+        On DiskError nothing of it is left in file or table, or the log is `failed`.
+        """
+        with self._undone_on_error(base_offset):
+            self._check_writable()
+            if self.lane.leader_epoch > self._epochs.last_epoch:
+                self.assign_epoch(self.lane.leader_epoch, base_offset)
+            self._write(data, base_offset, next_offset, now_ms)
+
+    def apply(self, data: Buffer, start: int, end: int, now_ms: int) -> int:
+        """Check and write a leader's push data[start:end]: 0, or an error code and no change.
+
+        On DiskError nothing of it is left in file or table, or the log is `failed`.
+        """
+        base_offset = self.next_offset
+        code = push_check(self.lane, data, start, end)
+        if code or start == end:
+            return code
+        next_offset = self.lane.next_offset
+        with self._undone_on_error(base_offset):
+            self._check_writable()
+            if self._epochs.observe(data, start, end):
+                self._write_epochs()
+            self._write(memoryview(data)[start:end], base_offset, next_offset, now_ms)
+        return 0
+
+    def _write(self, data: memoryview, base_offset: int, next_offset: int, now_ms: int) -> None:
+        assert base_offset == self.next_offset, "a run begins where the log ends"
+        found = scan(data, 0, len(data), base_offset, check_crc=False)
+        assert found.end_position == len(data), "a run is whole batches in order"
+        assert found.next_offset == next_offset, "a run ends where it says"
+        rolled = self._segments.active.is_full(len(data), found, now_ms)
+        if rolled:
+            self._book.add(self._segments.roll(now_ms), base_offset)
+        self._segments.active.append(data, found)
+        self._book.wrote(next_offset)
+        self._tail.add(data, base_offset)
+        if rolled:
+            with suppress(DiskError):  # the run is written: a snapshot less costs a longer replay
+                self.take_snapshot()
+        assert self.table.next_offset == next_offset, "the table moves with the log"
+
+    @contextmanager
+    def _undone_on_error(self, base_offset: int) -> Iterator[None]:
+        """Rewind the table to the log's end if the run could not be written (rule 1)."""
+        try:
+            yield
+        except DiskError:
+            self.failed = self.failed or self._segments.active.torn
+            with self._failed_on_error():
+                self._rewind_table(base_offset)
+            raise
+
+    @contextmanager
+    def _failed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except DiskError:
+            self.failed = True
+            raise
+
+    def _check_writable(self) -> None:
+        if self.failed or self._closed:
+            raise DiskError(EIO, self.directory, "append")
+
+    def _rewind_table(self, offset: int) -> None:
+        if not self.table.rollback(offset):
+            rebuild_table(self.table, self._snapshots, self._segments)
+
+    def advance_high_watermark(self, offset: int) -> None:
+        """Nothing below will be rewound any more: forget how."""
+        self.table.trim(offset)
+
+    # -- reading
+
+    def read(self, offset: int, max_bytes: int, limit_offset: int) -> Buffer:
+        """Whole batches from the one holding `offset`, ending at or below `limit_offset`.
+
+        At least one batch even if larger than `max_bytes`; empty at the end. The answer may be
+        shorter than what the log holds: read on from where it ends. ValueError outside the log.
+        """
+        if not self.start_offset <= offset <= self.next_offset:
+            raise ValueError(f"offset {offset} is not in the log")
+        if offset >= min(limit_offset, self.next_offset):
+            return b""
+        tail_start = self._tail.start_offset
+        if tail_start is not None and offset >= tail_start:
+            return self._tail.read(offset, max_bytes, limit_offset)
+        segment = self._segments.holding(offset)
+        data = segment.read(offset, max_bytes, limit_offset)
+        self._segments.use(segment)
+        return data
+
+    def offset_for_timestamp(self, timestamp: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record not older than `timestamp`, if there is one."""
+        return self._segments.find_timestamp(timestamp)
+
+    @property
+    def last_timestamp(self) -> int:
+        """The largest timestamp in the log, -1 if there is none."""
+        return self._segments.last_timestamp
+
+    # -- cutting
+
+    def truncate(self, offset: int, now_ms: int) -> int:
+        """Cut the log at `offset`, durably, and answer its new end: whole batches go.
+
+        On DiskError the log is `failed`; opening it again finds a prefix of what it was.
+        """
+        self._check_writable()
+        with self._failed_on_error():
+            return self._truncate(max(offset, self.start_offset), now_ms)
+
+    def _truncate(self, offset: int, now_ms: int) -> int:
+        if offset >= self.next_offset:
+            self._truncate_epochs(offset)
+            return self.next_offset
+        kept = self._segments.holding(offset)
+        position, end = kept.boundary(offset)
+        self._tail.clear()
+        # Names first and durably: a snapshot of a cut offset must not come back after a crash,
+        # when other records stand there.
+        dropped = self._snapshots.drop_after(end)
+        if self._segments.drop_after(kept) or dropped:
+            self._disk.sync_directory(self.directory)
+        kept.cut(position, end)
+        kept.created_ms = now_ms
+        self._book.sync_through(kept)
+        self._book.restart(kept, end)
+        self._rewind_table(end)
+        self._truncate_epochs(end)
+        return end
+
+    def truncate_fully(self, start_offset: int, now_ms: int) -> None:
+        """Forget everything and begin anew at `start_offset`, durably."""
+        self._check_writable()
+        with self._failed_on_error():
+            self._tail.clear()
+            self._truncate_epochs(0)
+            self._snapshots.drop_all()
+            self._segments.drop_all()
+            self._disk.sync_directory(self.directory)
+            self._book.restart(self._segments.create(start_offset, now_ms), start_offset)
+            self.table.clear(start_offset)
+
+    def cut_to_synced(self, now_ms: int) -> int:
+        """Lift the fence of a failed sync: cut what was not synced and answer the end (rule 14).
+
+        The replica is doubtful from then on, and must fetch what it lost from a leader.
+        """
+        self.mark_doubtful()
+        with self._failed_on_error():
+            self.failed = False
+            end = self._truncate(self._book.synced_end, now_ms)
+            self._segments.active.rewrite_end()
+            unmark(self._disk, self.directory, names.FAILED_SYNC)
+        return end
+
+    # -- syncing
+
+    def next_syncs(self) -> list[SyncRequest]:
+        """Files with unsynced bytes and no sync in flight; they are in flight from now on.
+
+        Each must come back through `synced`, also after `close`.
+        """
+        if self.failed or self._closed:
+            return []
+        return self._book.requests(active=self.config.flush == "batch")
+
+    def synced(self, segment_base: int, generation: int, end: int, errno: int) -> bool:
+        """Take a sync worker's result; True if `synced_end` moved. An error fences the log."""
+        if not self._book.completed(segment_base, generation) or self._closed:
+            return False
+        if errno and not self.failed:
+            self.failed = True
+            # The page cache may show the lost bytes to a recovery: tell it where they begin.
+            with suppress(DiskError):
+                end_text = str(self._book.synced_end).encode()
+                mark(self._disk, self.directory, names.FAILED_SYNC, end_text)
+        if self.failed:
+            return False
+        return self._book.synced(segment_base, generation, end)
+
+    # -- leader epochs
+
+    @property
+    def epochs(self) -> list[tuple[int, int]]:
+        """(leader epoch, start offset) in order."""
+        return self._epochs.entries
+
+    @property
+    def last_epoch(self) -> int:
+        """The latest leader epoch, -1 if there is none."""
+        return self._epochs.last_epoch
+
+    def assign_epoch(self, epoch: int, start_offset: int) -> None:
+        """Begin a leader epoch, durably."""
+        if self._epochs.assign(epoch, start_offset):
+            self._write_epochs()
+
+    def epoch_end(self, epoch: int) -> tuple[int, int]:
+        """(newest epoch here not above `epoch`, its end offset); (-1, -1) if later than any."""
+        return self._epochs.end_of(epoch, self.next_offset)
+
+    def _truncate_epochs(self, offset: int) -> None:
+        if self._epochs.truncate(offset):
+            self._write_epochs()
+
+    def _write_epochs(self) -> None:
+        data = format_epochs(self._epochs.entries)
+        replace_file(self._disk, f"{self.directory}/{names.EPOCHS}", data)
+
+    # -- snapshots and stopping
+
+    def take_snapshot(self) -> None:
+        """Write the producer table as of exactly `next_offset`."""
+        self._snapshots.take(self.table, sync=False)
+
+    def mark_doubtful(self) -> None:
+        """Say, durably, that something may have been cut that was acknowledged (rule 7)."""
+        mark(self._disk, self.directory, names.DOUBTFUL)
+        self.doubtful = True
+
+    def clear_doubtful(self) -> None:
+        """Take it back, durably: a leader has been caught up with."""
+        unmark(self._disk, self.directory, names.DOUBTFUL)
+        self.doubtful = False
+
+    def checkpoint(self) -> None:
+        """Make durable what a clean opening needs: all bytes, the index and a snapshot."""
+        self._check_writable()
+        with self._failed_on_error():
+            self._book.sync_through(self._segments.active)
+        self._segments.active.write_index()
+        self._snapshots.take(self.table, sync=True)
+
+    def close(self, *, clean: bool) -> None:
+        """Close the files; those in a sync worker's hands close when their result is taken.
+
+        With `clean` the log opens clean next time, unless this raises DiskError.
+        """
+        if self._closed:
+            return
+        try:
+            if clean:
+                self.checkpoint()
+        finally:
+            self._closed = True
+            self._tail.clear()
+            self._book.close()
+            self._segments.close()

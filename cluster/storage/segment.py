@@ -1,0 +1,307 @@
+"""One segment of a log: a `.log` file and its sparse index.
+
+Owns: the bytes of the file and where batches lie in it.
+
+Invariants: the file is `size` bytes of whole batches from `base_offset` up to `next_offset`; after
+a failed write it is cut back to that, or the segment is `torn`. An index entry is a hint: the batch
+it points to proves it, or the index is rebuilt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from _fastseq.batch import HEADER_BYTES, Scan, batch_at, read_header, whole_batches
+from cluster.limits import SCAN_WINDOW_BYTES
+from cluster.storage.disk import EIO, Buffer, Disk, DiskError, read_file, write_file
+from cluster.storage.index import SparseIndex
+from cluster.storage.names import INDEX, LOG, SEGMENT_SUFFIXES, TIME_INDEX, segment_file
+from cluster.storage.pinned import PinnedFile
+from cluster.storage.reading import first_record, take_batches
+from cluster.storage.settings import LogConfig
+from cluster.storage.walking import walk_batches
+
+ANY_OFFSET = 2**63 - 1
+BLOCK_BYTES = 4096  # what the page cache holds and the disk writes at once
+RELATIVE_OFFSET_MAX = 2**31 - 1  # index entries hold offsets relative to the base as int32
+
+
+class DamagedLog(DiskError):
+    """Stored batches that cannot be read, where they had been trusted."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(EIO, path, "parse")
+
+
+class Segment:
+    """A segment file that is appended to (the active one) or only read."""
+
+    def __init__(self, disk: Disk, directory: str, base_offset: int, config: LogConfig) -> None:
+        self.base_offset = base_offset
+        self.next_offset = base_offset
+        self.size = 0
+        self.torn = False
+        self.created_ms = 0
+        self.first_timestamp = -1
+        self._disk = disk
+        self._directory = directory
+        self._config = config
+        self.file = PinnedFile(disk, segment_file(directory, base_offset, LOG))
+        self._index: SparseIndex | None = None
+
+    def open(self, *, create: bool = False) -> int:
+        """The handle; opening the file tells its size."""
+        if self.file.is_open:
+            return self.file.open()
+        handle = self.file.open(create=create)
+        self.size = self._disk.size(handle)
+        return handle
+
+    def create(self, now_ms: int) -> None:
+        """Make the file, or empty one that an earlier attempt left behind."""
+        self.open(create=True)
+        if self.size:
+            self._disk.truncate(self.open(), 0)
+            self.size = 0
+        self._index = SparseIndex(self.base_offset)
+        self.created_ms = now_ms
+
+    def unlink(self) -> None:
+        """Remove the files of the segment."""
+        self.file.retire()
+        self._remove(SEGMENT_SUFFIXES)
+
+    def _remove(self, suffixes: tuple[str, ...]) -> None:
+        for suffix in suffixes:
+            path = segment_file(self._directory, self.base_offset, suffix)
+            if self._disk.exists(path):
+                self._disk.unlink(path)
+
+    def sync(self) -> None:
+        """Block until every byte is durable."""
+        self._disk.sync(self.open())
+
+    # -- index
+
+    @property
+    def index(self) -> SparseIndex:
+        """The sparse index, read from its files or rebuilt at first use."""
+        if self._index is None:
+            self._load_index()
+        assert self._index is not None
+        return self._index
+
+    @property
+    def max_timestamp(self) -> int:
+        """The largest timestamp in the segment, -1 if there is none."""
+        return self.index.max_timestamp
+
+    def _load_index(self) -> None:
+        self.open()
+        paths = [segment_file(self._directory, self.base_offset, x) for x in (INDEX, TIME_INDEX)]
+        points, times = (read_file(self._disk, path) for path in paths)
+        if points is not None and times is not None:
+            index = SparseIndex.load(self.base_offset, points, times)
+            unindexed = self._config.index_interval_bytes + 2 * self._config.max_message_bytes
+            if self.size - index.last_position <= unindexed:
+                self._index = index
+                return
+        self.rebuild_index()
+
+    def rebuild_index(self) -> None:
+        """Index a trusted segment anew from its batches."""
+        if self.rescan(check_crc=False)[1]:
+            raise DamagedLog(self.file.path)
+
+    def write_index(self) -> None:
+        """Write both index files, a last time entry included, as at a roll or a clean stop."""
+        self.index.finish()
+        for suffix, data in zip((INDEX, TIME_INDEX), self.index.dump(), strict=True):
+            path = segment_file(self._directory, self.base_offset, suffix)
+            write_file(self._disk, path, data, sync=False)
+
+    # -- scanning
+
+    def walk(
+        self, position: int, expected_offset: int, *, check_crc: bool
+    ) -> Iterator[tuple[bytes, int, Scan]]:
+        """Windows of the file from `position`, as `walk_batches` yields them."""
+        return walk_batches(self._disk, self.open(), position, expected_offset, check_crc=check_crc)
+
+    def _enter(self, data: Buffer, end: int, position: int, found: Scan) -> None:
+        self.index.enter(data, end, position, self._config.index_interval_bytes)
+        self.index.saw(found)
+
+    def rescan(
+        self,
+        *,
+        check_crc: bool,
+        observe: Callable[[bytes, int], object] = lambda _data, _end: None,
+    ) -> tuple[int, int]:
+        """Walk the whole file and index it anew: (end of what is sound, reason for ending there).
+
+        `next_offset` is then what was found; `size` is left alone, what lies beyond the end is the
+        caller's to cut. `observe` sees the bytes of each window and where whole batches end in it.
+        """
+        self._index = SparseIndex(self.base_offset)
+        self.next_offset = self.base_offset
+        end, reason = 0, 0
+        for data, position, found in self.walk(0, self.base_offset, check_crc=check_crc):
+            reason = found.reason
+            if found.end_position:
+                self._enter(data, found.end_position, position, found)
+                observe(data, found.end_position)
+                self.next_offset = found.next_offset
+                end = position + found.end_position
+        self._read_first_timestamp(end)
+        return end, reason if end < self.size else 0
+
+    def settle(self) -> bool:
+        """Find the end of the log from the last index entry on. False if the tail is damaged."""
+        hint, position = self.index.floor(ANY_OFFSET)
+        self.next_offset, end = self.base_offset, position
+        for data, at, found in self.walk(position, self.base_offset, check_crc=False):
+            if at == position and not self._proves(data, hint, position):
+                break
+            if found.end_position:
+                self.next_offset, end = found.next_offset, at + found.end_position
+                self.index.saw(found)
+        self.index.since_point = self.size - position
+        self._read_first_timestamp(end)
+        return end == self.size
+
+    def _read_first_timestamp(self, end: int) -> None:
+        if end:
+            data = self._disk.read(self.open(), 0, HEADER_BYTES)
+            self.first_timestamp = read_header(data).max_timestamp
+
+    @staticmethod
+    def _proves(data: bytes, hint: int, position: int) -> bool:
+        """Whether the batch an index entry points to is the one it speaks of."""
+        if position == 0:
+            return True
+        return len(data) >= HEADER_BYTES and read_header(data).next_offset == hint + 1
+
+    # -- writing
+
+    def is_full(self, length: int, found: Scan, now_ms: int) -> bool:
+        """Whether a run of `length` bytes belongs into a new segment."""
+        if self.size == 0:
+            return False
+        if self.size + length > self._config.segment_bytes:
+            return True
+        if found.next_offset - 1 - self.base_offset > RELATIVE_OFFSET_MAX:
+            return True
+        first = self.first_timestamp
+        waited_ms = found.max_timestamp - first if first >= 0 else now_ms - self.created_ms
+        return waited_ms > self._config.segment_ms
+
+    def append(self, data: memoryview, found: Scan) -> None:
+        """Write whole batches at the end. On DiskError the file is cut back, or `torn`."""
+        assert not self.torn, "a torn file must not be appended to"
+        position = self.size
+        try:
+            self._disk.write(self.open(), position, [data])
+        except DiskError:
+            self.torn = True
+            with suppress(DiskError):
+                self._disk.truncate(self.open(), position)
+                self.torn = False
+            raise
+        if position == 0:
+            self.first_timestamp = read_header(data).max_timestamp
+        self.size = position + len(data)
+        self.next_offset = found.next_offset
+        self._enter(data, len(data), position, found)
+
+    def cut(self, position: int, next_offset: int) -> None:
+        """Cut the file to `position`, durably, where the log then ends at `next_offset`."""
+        index = self.index
+        self._remove((INDEX, TIME_INDEX))
+        self._disk.truncate(self.open(), position)
+        self._disk.sync(self.open())
+        self.size = position
+        self.torn = False
+        index.truncate(next_offset)
+        if not self.settle():
+            raise DamagedLog(self.file.path)
+        self.next_offset = next_offset
+
+    def rewrite_end(self) -> None:
+        """Write the last block again: a failed sync may have left it clean in memory only."""
+        start = max(self.size - 1, 0) // BLOCK_BYTES * BLOCK_BYTES
+        data = self._disk.read(self.open(), start, self.size - start)
+        if data:
+            self._disk.write(self.open(), start, [data])
+            self._disk.sync(self.open())
+
+    # -- reading
+
+    def locate(self, offset: int, length: int = SCAN_WINDOW_BYTES) -> tuple[int, bytes, int]:
+        """(position, whole batches from there on, start within of the batch holding `offset`).
+
+        Empty bytes at the end of the file if no batch reaches `offset`. `length` is how much to
+        read at a time.
+        """
+        hint, position = self.index.floor(offset)
+        hinted = position
+        while position < self.size:
+            data = self._window(position, length)
+            if position == hinted and not self._proves(data, hint, position):
+                self.rebuild_index()
+                return self.locate(offset, length)
+            at = batch_at(data, 0, len(data), offset)
+            if at < len(data):
+                return position, data, at
+            if not data:
+                raise DamagedLog(self.file.path)
+            position += len(data)
+        return self.size, b"", 0
+
+    def boundary(self, offset: int) -> tuple[int, int]:
+        """(position, end offset) for a log that must end at `offset`, where a batch ends."""
+        position, data, start = self.locate(offset)
+        if not data:
+            return self.size, min(offset, self.next_offset)
+        return position + start, min(offset, read_header(data, start).base_offset)
+
+    def claimed_end(self, position: int) -> int:
+        """Where a batch at `position` says that it ends, damaged or not; -1 if it says nonsense."""
+        data = self._disk.read(self.open(), position, HEADER_BYTES)
+        if len(data) < HEADER_BYTES:
+            return -1
+        header = read_header(data)
+        sensible = header.magic == 2 and header.base_offset >= self.next_offset
+        return header.next_offset if sensible and header.last_offset_delta >= 0 else -1
+
+    def _window(self, position: int, length: int) -> bytes:
+        """Whole batches from `position`, at least one; empty if there is none."""
+        data = self._disk.read(self.open(), position, min(length, self.size - position))
+        end, _ = whole_batches(data, 0, len(data), ANY_OFFSET)
+        if end == 0 and len(data) >= HEADER_BYTES:
+            needed = read_header(data).size
+            if len(data) < needed <= self.size - position:
+                data = self._disk.read(self.open(), position, needed)
+                end, _ = whole_batches(data, 0, len(data), ANY_OFFSET)
+        return data[:end]
+
+    def read(self, offset: int, max_bytes: int, limit_offset: int) -> Buffer:
+        """Whole batches from the one holding `offset`; empty if it lies past the limit."""
+        length = max(max_bytes, HEADER_BYTES) + self._config.index_interval_bytes
+        _, data, start = self.locate(offset, length)
+        end = take_batches(data, start, max_bytes, limit_offset, at_least_one=True)
+        return memoryview(data)[start:end]
+
+    def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record not older than `timestamp`."""
+        position, data, at = self.locate(self.index.offset_before(timestamp))
+        while data:
+            while at < len(data):
+                header = read_header(data, at)
+                if header.max_timestamp >= timestamp:
+                    return first_record(data, at, timestamp)
+                at += header.size
+            position, at = position + len(data), 0
+            data = self._window(position, SCAN_WINDOW_BYTES) if position < self.size else b""
+        return None

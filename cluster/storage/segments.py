@@ -1,0 +1,143 @@
+"""The segments of one log in offset order.
+
+Owns: which segment holds an offset, rolling to a new one, dropping the newest ones, and how many
+files that are only read stay open.
+
+Invariants: there is always an active segment, the last; each segment begins where the one before
+ends; names are removed from the end of the log, so that a crash leaves a prefix.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from contextlib import suppress
+from itertools import pairwise
+
+from cluster.limits import OPEN_SEGMENTS_MAX
+from cluster.storage.disk import Disk, DiskError
+from cluster.storage.names import LOG, offset_of
+from cluster.storage.segment import Segment
+from cluster.storage.settings import LogConfig
+
+
+class Segments:
+    """All segments of a replica's directory."""
+
+    def __init__(self, disk: Disk, directory: str, config: LogConfig) -> None:
+        self._disk = disk
+        self._directory = directory
+        self._config = config
+        self._segments: list[Segment] = []
+        self._idle: dict[int, Segment] = {}  # read before, oldest use first
+
+    def load(self) -> None:
+        """Find the files; each segment but the last ends where the next begins."""
+        names = self._disk.list(self._directory)
+        bases = [base for name in names if (base := offset_of(name, LOG)) is not None]
+        self._segments = [self._segment(base) for base in bases]
+        for segment, after in pairwise(self._segments):
+            segment.next_offset = after.base_offset
+
+    def _segment(self, base_offset: int) -> Segment:
+        return Segment(self._disk, self._directory, base_offset, self._config)
+
+    def __len__(self) -> int:
+        return len(self._segments)
+
+    def __bool__(self) -> bool:
+        return bool(self._segments)
+
+    @property
+    def active(self) -> Segment:
+        """The segment that is appended to."""
+        return self._segments[-1]
+
+    @property
+    def start_offset(self) -> int:
+        """Base of the oldest segment."""
+        return self._segments[0].base_offset
+
+    @property
+    def next_offset(self) -> int:
+        """One past the last offset of the log."""
+        return self._segments[-1].next_offset
+
+    def holding(self, offset: int) -> Segment:
+        """The segment in which `offset` lies or would lie; the oldest if it is below all."""
+        return self._segments[self._index(offset)]
+
+    def since(self, offset: int) -> list[Segment]:
+        """The segments from the one holding `offset` to the last."""
+        return self._segments[self._index(offset) :]
+
+    def _index(self, offset: int) -> int:
+        return max(bisect_right(self._segments, offset, key=lambda s: s.base_offset) - 1, 0)
+
+    def use(self, segment: Segment) -> None:
+        """Note a read; beyond OPEN_SEGMENTS_MAX the longest unused files are closed."""
+        if segment is self.active:
+            return
+        self._idle.pop(segment.base_offset, None)
+        self._idle[segment.base_offset] = segment
+        for base_offset, oldest in list(self._idle.items())[:-1]:
+            if len(self._idle) <= OPEN_SEGMENTS_MAX:
+                break
+            if oldest.file.release():
+                del self._idle[base_offset]
+
+    def create(self, base_offset: int, now_ms: int) -> Segment:
+        """Make an empty segment the active one; its name is durable on return."""
+        segment = self._segment(base_offset)
+        segment.create(now_ms)
+        try:
+            self._disk.sync_directory(self._directory)
+        except DiskError:
+            segment.file.retire()
+            raise
+        self._segments.append(segment)
+        return segment
+
+    def roll(self, now_ms: int) -> Segment:
+        """Begin a new segment at the end of the log."""
+        old = self.active
+        with suppress(DiskError):  # an index is a hint: missing or short, it is rebuilt
+            old.write_index()
+        active = self.create(old.next_offset, now_ms)
+        self.use(old)
+        return active
+
+    def drop_after(self, segment: Segment) -> bool:
+        """Remove the segments behind one, newest first; True if there were any."""
+        self._idle.pop(segment.base_offset, None)
+        return self._drop(self._segments.index(segment) + 1)
+
+    def drop_all(self) -> None:
+        """Remove every segment; `create` must follow."""
+        self._drop(0)
+
+    def _drop(self, kept: int) -> bool:
+        dropped = len(self._segments) > kept
+        while len(self._segments) > kept:
+            segment = self._segments.pop()
+            self._idle.pop(segment.base_offset, None)
+            segment.unlink()
+        return dropped
+
+    def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record not older than `timestamp`."""
+        for segment in self._segments:
+            newest = segment.max_timestamp
+            self.use(segment)
+            if newest >= timestamp:
+                return segment.find_timestamp(timestamp)
+        return None
+
+    @property
+    def last_timestamp(self) -> int:
+        """The largest timestamp in the log, -1 if there is none."""
+        return max(segment.max_timestamp for segment in self._segments)
+
+    def close(self) -> None:
+        """Close every file that no sync worker holds; the rest follow when it lets go."""
+        for segment in self._segments:
+            segment.file.retire()
