@@ -64,7 +64,7 @@ LEASE_MS_MIN = 100  # ms: below, ordinary scheduling delays would end leases
 LEASE_MS_MAX = 3_600_000  # ms: a lease is a failure detector, an hour is none
 
 # Sockets
-ENDPOINT_MESSAGES_PER_TURN = 1024  # messages taken from one socket in one loop turn: a turn is short
+ENDPOINT_MESSAGES_PER_TURN = 1024  # messages taken of one socket in one loop turn: a turn is short
 ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may exceed it
 HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
 
@@ -88,3 +88,9 @@ CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery mus
 
 # Load
 LEDGER_ROWS_MAX = 1_000_000  # rows of a ledger file: every row is kept in memory, about 1 KB each
+
+# Client
+CLIENT_PATIENCE_MS = 5_000  # ms a request looks for a broker that answers before it gives up
+CLIENT_METADATA_MS = 500  # ms one broker has to answer for metadata before another is asked
+CLIENT_PAUSE_MS = 50  # ms before asking again what was refused for the moment
+CLIENT_REQUEST_MS = 10_000  # ms one broker has to answer an admin or offset request
