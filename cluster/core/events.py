@@ -51,7 +51,7 @@ class ClientMessage:
     """One request of a client: `connection` names where the reply goes."""
 
     connection: bytes
-    frame: bytes
+    frame: bytes | memoryview
     native: bool = True
     """The carrier is the native client's: it never re-encodes a batch and reads verdicts."""
 
@@ -67,7 +67,7 @@ class ClientTurn:
 class PeerTurn:
     """Everything that other brokers sent in one turn: header frame, and data frame or b""."""
 
-    messages: Sequence[tuple[bytes, bytes]]
+    messages: Sequence[tuple[bytes, bytes | memoryview]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Node:
         self.faults = Faults(allowed=settings.allow_faults)
         self.controller: Controller | None = None
         self.controllers_begun = 0
+        self._elections_before = 0
         around = Around(settings.node_id, self.image, self.out, settings.lag_ms)
         self.replicas = Replicas(around, self.logs)
         self.membership: Membership | None = None
@@ -78,6 +79,12 @@ class Node:
     def partitions(self) -> Sequence[Partition]:
         """Every partition that this broker has a replica of."""
         return self.replicas.all()
+
+    @property
+    def elections_held(self) -> int:
+        """Leaders elected by this broker, in all its times as the controller."""
+        now = 0 if self.controller is None else self.controller.elections_held
+        return self._elections_before + now
 
     def next_deadline_ms(self) -> int:
         """When `Tick` is due, whatever else happens."""
@@ -210,7 +217,7 @@ class Node:
             self.out.emit(effects.Stopped(membership.failure))
             return
         if not self.serving:
-            self.controller = None
+            self._end_controller()
             return
         for node_id, opinion in self.peers.opinions():
             membership.heard(node_id, opinion)
@@ -238,18 +245,24 @@ class Node:
         )
         if mine and stored is not None:
             if self.controller is None or self.controller.record.version != stored.version:
+                self._end_controller()
                 self.controller = Controller(
                     self.settings.node_id, self.image, self.out, self.producer_ids
                 )
                 self.controllers_begun += 1
             return
-        self.controller = None
+        self._end_controller()
         alive = stored is not None and (
             self.image.alive(stored.value.node_id) == stored.value.incarnation
             and stored.value.node_id not in dead
         )
         if not alive and not self._claiming and self._stopping is None:
             self._claim()
+
+    def _end_controller(self) -> None:
+        if self.controller is not None:
+            self._elections_before += self.controller.elections_held
+            self.controller = None
 
     def _claim(self) -> None:
         """No controller is left: be it, unless another broker is faster."""

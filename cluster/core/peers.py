@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from cluster.core.controller import Controller
+from cluster.core.effects import LookAtStore
 from cluster.core.outbox import Outbox
 from cluster.core.placement import Replicas
 from cluster.core.replicate import epoch_at
@@ -26,12 +27,11 @@ class Peers:
         self._out = out
         self.dropped: Counter[str] = Counter()
         self.stopping_nodes: dict[int, int] = {}
-        self.pokes: list[int] = []
         self._opinions: list[tuple[int, stream.Opinion]] = []
         self._reports: list[tuple[int, stream.StateReport]] = []
         self._resigned: list[stream.Resign] = []
 
-    def turn(self, messages: Sequence[tuple[bytes, bytes]], now_ms: int) -> None:
+    def turn(self, messages: Sequence[tuple[bytes, bytes | memoryview]], now_ms: int) -> None:
         """Everything that arrived in one turn, in order."""
         for header, data in messages:
             try:
@@ -39,7 +39,7 @@ class Peers:
             except stream.StreamError:
                 self.dropped["malformed"] += 1
 
-    def _take(self, header: bytes, data: bytes, now_ms: int) -> None:
+    def _take(self, header: bytes, data: bytes | memoryview, now_ms: int) -> None:
         opening = stream.read_envelope(header)
         link = self._out.links.get(opening.sender)
         if opening.receiver_incarnation != self._out.incarnation:
@@ -55,7 +55,11 @@ class Peers:
             self.control(opening.sender, opening.sender_incarnation, message, now_ms)
 
     def _pushes(
-        self, sender: int, pushes: list[stream.PushHeader], data: bytes, now_ms: int
+        self,
+        sender: int,
+        pushes: list[stream.PushHeader],
+        data: bytes | memoryview,
+        now_ms: int,
     ) -> None:
         view, position = memoryview(data), 0
         for push in pushes:
@@ -93,9 +97,12 @@ class Peers:
             case stream.Stopping():
                 self.stopping_nodes[sender] = incarnation
             case stream.Poke():
-                self.pokes.append(message.revision)
+                self._out.emit(LookAtStore())
             case stream.Hello():
-                pass  # the envelope's version and incarnations already matched
+                # The sender's connection to this broker is new: it forgot the streams of the old
+                # one, and may have had none yet to answer the wish for a stream on.
+                for partition in self._replicas.all():
+                    partition.peer_connected(sender, now_ms)
 
     def _stream(
         self,

@@ -24,6 +24,8 @@ class NodeSettings:
     port: int
     boot_id: str
     new_ids: NewIds
+    cluster_id: str | None = None
+    """Join no other cluster; None takes the one that the store and the directory belong to."""
     kafka: str | None = None
     metrics: str | None = None
     lag_ms: int = 1_000
@@ -45,4 +47,5 @@ class NodeSettings:
             kafka=self.kafka,
             metrics=self.metrics,
         )
-        return Introduction(registration, self.new_ids.cluster, logs.cluster_id)
+        known = logs.cluster_id or self.cluster_id
+        return Introduction(registration, self.new_ids.cluster, known)

@@ -145,11 +145,13 @@ class RouterEndpoint:
         self._pump.again()
         return True
 
-    def close(self) -> None:
-        """Takes the socket out of the loop and drops what is queued. May be called twice."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Takes the socket out of the loop; what is queued has `linger_ms` to leave until the
+        context ends. May be called twice.
+        """
         if not self._socket.closed:
             self._pump.close()
-            self._socket.close(0)
+            self._socket.close(linger_ms)
 
     def _turn(self) -> None:
         socket = self._socket
@@ -234,15 +236,17 @@ class DealerEndpoint:
         self._pump.again()
         return True
 
-    def close(self) -> None:
-        """Ends the connection without a call of `on_disconnected`. May be called twice."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Ends the connection without a call of `on_disconnected`; what is queued has `linger_ms`
+        to leave until the context ends. May be called twice.
+        """
         if not self._socket.closed:
             self.connected = False
             self._pump.close()
             self._watch.close()
             self._socket.monitor(None, 0)
             self._monitor.close(0)
-            self._socket.close(0)
+            self._socket.close(linger_ms)
 
     def _turn(self) -> None:
         socket = self._socket
