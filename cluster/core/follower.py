@@ -89,6 +89,11 @@ class Follower:
         if answer.stream == self._stream:
             self._open = False
 
+    def term_begun(self, epoch: int, now_ms: int) -> None:
+        """The leader knows its term now: a wish for a stream that came too early was refused."""
+        if epoch == self.epoch and not self._open:
+            self.ask(now_ms)
+
     def pushed(self, push: stream.PushHeader, data: memoryview, now_ms: int) -> bool:
         """Take batches at the end of the log. True when something was appended."""
         replica = self.replica

@@ -56,6 +56,7 @@ class Leader:
         log.assign_epoch(self.epoch, log.next_offset)
         log.lane.leader_epoch = self.epoch
         self.epoch_start = log.next_offset
+        self._tell_term()
         self.settle(now_ms)
 
     @property
@@ -151,6 +152,12 @@ class Leader:
         )  # fmt: skip
         self._around.out.control(node_id, opened)
         self.catch_up()
+
+    def _tell_term(self) -> None:
+        begun = stream.TermBegun(self.replica.topic_id, self.replica.index, self.epoch)
+        for node_id in self.record.value.replicas:
+            if node_id != self._around.node_id:
+                self._around.out.control(node_id, begun)
 
     def _is_newest(self, node_id: int, incarnation: int, number: int) -> bool:
         """A socket may replay an older wish; what it says of the log may be untrue by now."""

@@ -153,6 +153,11 @@ class Partition:
         if isinstance(self.role, Follower) and self.role.leader == node_id:
             self.role.refused(answer)
 
+    def term_begun(self, node_id: int, begun: stream.TermBegun, now_ms: int) -> None:
+        """A leader has taken up its term."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            self.role.term_begun(begun.leader_epoch, now_ms)
+
     def pushed(self, node_id: int, push: stream.PushHeader, data: memoryview, now_ms: int) -> bool:
         """Batches from a leader. True when something was appended."""
         if isinstance(self.role, Follower) and self.role.leader == node_id:

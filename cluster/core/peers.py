@@ -17,6 +17,8 @@ from cluster.core.placement import Replicas
 from cluster.core.replicate import epoch_at
 from cluster.wire import stream
 
+StreamMessage = stream.OpenStream | stream.StreamOpened | stream.StreamRefused | stream.TermBegun
+
 
 class Peers:
     """The messages of other brokers."""
@@ -84,7 +86,12 @@ class Peers:
     def control(self, sender: int, incarnation: int, message: stream.Control, now_ms: int) -> None:
         """One rare message, of another broker or of this one to itself."""
         match message:
-            case stream.OpenStream() | stream.StreamOpened() | stream.StreamRefused():
+            case (
+                stream.OpenStream()
+                | stream.StreamOpened()
+                | stream.StreamRefused()
+                | stream.TermBegun()
+            ):
                 self._stream(sender, incarnation, message, now_ms)
             case stream.StateQuery():
                 self._out.control_any(sender, self._report(message))
@@ -108,7 +115,7 @@ class Peers:
         self,
         sender: int,
         incarnation: int,
-        message: stream.OpenStream | stream.StreamOpened | stream.StreamRefused,
+        message: StreamMessage,
         now_ms: int,
     ) -> None:
         partition = self._replicas.get(message.topic_id, message.partition)
@@ -122,6 +129,8 @@ class Peers:
                 partition.stream_opened(sender, message, now_ms)
             case stream.StreamRefused():
                 partition.stream_refused(sender, message)
+            case stream.TermBegun():
+                partition.term_begun(sender, message, now_ms)
         self._replicas.touch(partition.replica)
 
     def _report(self, query: stream.StateQuery) -> stream.StateReport:

@@ -122,6 +122,17 @@ class StreamRefused(msgspec.Struct, frozen=True, gc=False, tag="refused"):
     reason: str
 
 
+class TermBegun(msgspec.Struct, frozen=True, gc=False, tag="term"):
+    """The sender leads this partition in this epoch: whoever follows may ask for a stream now.
+
+    A wish for a stream may arrive before its receiver knows that it leads, and then is refused.
+    """
+
+    topic_id: bytes
+    partition: int
+    leader_epoch: int
+
+
 class Opinion(msgspec.Struct, frozen=True, gc=False, tag="opinion"):
     """Which incarnations the sender has lost its connection to (rule 11)."""
 
@@ -175,6 +186,7 @@ Control = (
     | OpenStream
     | StreamOpened
     | StreamRefused
+    | TermBegun
     | Opinion
     | StateQuery
     | StateReport
