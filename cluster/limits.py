@@ -58,6 +58,7 @@ STORE_GROUP_MAX = 64  # calls that share one commit: bounds what an unknown outc
 STORE_POLL_MS = 50  # ms between looks for changes of other processes: half the lag allowed below
 STORE_BUSY_MS = 3_000  # ms a call waits for a lock: the supervisor ends a stopped holder in 2,000
 STORE_BLOCKED_MS = 250  # ms without the lock before it is reported, and between reports
+STORE_RETRY_MS = 100  # ms before a write that the store refused is reported and asked again
 STORE_TOMBSTONES_KEPT = 4_096  # revisions a deletion is remembered; older copies are read anew
 STORE_LEASE_LAG_MS = 200  # ms after a lease's end by which every process has seen its keys go
 LEASE_MS_MIN = 100  # ms: below, ordinary scheduling delays would end leases
@@ -84,7 +85,16 @@ HANDOVER_MS = 1_500  # ms an orderly stop waits for its leaders to be taken over
 
 # Serving
 PRODUCE_WAIT_MS_MAX = 300_000  # ms a produce request may wait for its acknowledgement
+HARM_AFTER_MS = 20  # ms between an ordered fault and its effect: the answer leaves first
+STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills after 10,000
+LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
+
+# Metrics
+METRIC_PARTITIONS_MAX = 200  # partitions with series of their own on one broker; the rest share one
+METRICS_CONNECTIONS_MAX = 16  # scrapes served at once: there are two or three scrapers
+METRICS_REQUEST_BYTES_MAX = 8 * 1024  # bytes of one HTTP request head, as common servers allow
+METRICS_REQUEST_MS = 5_000  # ms one scrape may take: Prometheus gives up after 10,000
 
 # Load
 LEDGER_ROWS_MAX = 1_000_000  # rows of a ledger file: every row is kept in memory, about 1 KB each

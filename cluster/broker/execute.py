@@ -1,0 +1,85 @@
+"""The one match over effects: what the machine wants done is done here.
+
+Owns nothing but the hands: sockets, sync workers, store. Every effect is carried out at once, in
+order, without waiting; what has an answer comes back later as an event.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, assert_never
+
+from cluster.broker.links import Links
+from cluster.broker.store import Metadata
+from cluster.broker.syncs import Syncs
+from cluster.core import effects
+from cluster.limits import HARM_AFTER_MS
+from cluster.net.zmq import RouterEndpoint
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+log = logging.getLogger(__name__)
+
+HARMS = {"pause": signal.SIGSTOP, "kill": signal.SIGKILL}
+
+
+class Executor:
+    """Does what the machine of one broker says."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        *,
+        router: RouterEndpoint,
+        links: Links,
+        syncs: Syncs,
+        metadata: Metadata,
+        stopped: Callable[[str | None], None],
+    ) -> None:
+        """`stopped` is called once the machine has ended, with what failed if anything did."""
+        self._loop = loop
+        self._router = router
+        self._links = links
+        self._syncs = syncs
+        self._metadata = metadata
+        self._stopped = stopped
+        self.hangups = 0
+
+    def do(self, wanted: effects.Effects) -> None:
+        """Carry out the effects of one step."""
+        for effect in wanted:
+            self._do_one(effect)
+
+    def _do_one(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.Reply():
+                self._router.send(effect.connection, (effect.frame,))
+            case effects.Send():
+                self._links.send(effect)
+            case effects.Sync():
+                self._syncs.submit(effect)
+            case effects.Transact():
+                self._metadata.transact(effect)
+            case effects.ConnectPeers():
+                self._links.connect(effect.peers)
+            case effects.LookAtStore():
+                self._metadata.look()
+            case effects.Hangup():
+                # A ROUTER cannot close one connection: the client hears nothing.
+                self.hangups += 1
+                log.info("a request without an answer: %s", effect.reason)
+            case effects.Harm():
+                self._harm(effect.kind)
+            case effects.Stopped():
+                self._stopped(effect.failure)
+            case _ as never:
+                assert_never(never)
+
+    def _harm(self, kind: str) -> None:
+        """Stop or kill this process, once the answer to the order has left."""
+        log.warning("a fault was ordered: %s", kind)
+        self._loop.call_later(HARM_AFTER_MS / 1000, os.kill, os.getpid(), HARMS[kind])

@@ -1,0 +1,136 @@
+"""The connections to other brokers, and the messages that come in from them.
+
+Owns: one DEALER per incarnation of another broker, made and closed as the machine says, and the
+telling apart of what arrives on the broker's ROUTER. Messages to a peer leave on its DEALER as
+exactly two frames; its own arrive on the ROUTER under an identity that begins with 1, since those
+that the ROUTER gives to clients begin with 0.
+
+Invariant: closing a DEALER drops what was queued on it, so nothing meant for a dead incarnation
+reaches the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from cluster.core.effects import Peer, Send
+from cluster.core.events import (
+    ClientMessage,
+    ClientTurn,
+    Event,
+    PeerConnected,
+    PeerDisconnected,
+    PeerTurn,
+)
+from cluster.net.zmq import DealerEndpoint, Frames, RoutedMessage
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+log = logging.getLogger(__name__)
+
+PEER = 1
+"""First byte of the identity of another broker's DEALER."""
+
+Deliver = Callable[[Event], None]
+
+
+class Links:
+    """The DEALERs of one broker."""
+
+    def __init__(
+        self,
+        loop: AbstractEventLoop,
+        node_id: int,
+        deliver: Deliver,
+        *,
+        heartbeat_ms: int,
+        heartbeat_timeout_ms: int,
+    ) -> None:
+        self._loop = loop
+        self._node_id = node_id
+        self._deliver = deliver
+        self._heartbeat_ms = heartbeat_ms
+        self._heartbeat_timeout_ms = heartbeat_timeout_ms
+        self._dealers: dict[Peer, DealerEndpoint] = {}
+        self._by_node: dict[int, DealerEndpoint] = {}
+        self.unsent = 0
+        """Messages for a peer that was not connected any more."""
+
+    def connect(self, peers: Iterable[Peer]) -> None:
+        """Connect to exactly these incarnations."""
+        wanted = dict.fromkeys(peers)
+        for peer in [peer for peer in self._dealers if peer not in wanted]:
+            self._dealers.pop(peer).close()
+        for peer in wanted:
+            if peer not in self._dealers:
+                self._dealers[peer] = self._open(peer)
+        self._by_node = {peer.node_id: dealer for peer, dealer in self._dealers.items()}
+
+    def send(self, message: Send) -> None:
+        """Send to the incarnation connected now; dropped, and counted, when there is none."""
+        dealer = self._by_node.get(message.node_id)
+        if dealer is None or not dealer.send((message.header, message.data)):
+            self.unsent += 1
+
+    def close(self, linger_ms: int = 0) -> None:
+        """Close every connection; what is queued has `linger_ms` to leave."""
+        for dealer in self._dealers.values():
+            dealer.close(linger_ms)
+        self._dealers.clear()
+        self._by_node.clear()
+
+    def _open(self, peer: Peer) -> DealerEndpoint:
+        def connected() -> None:
+            log.info("connected to broker %d", peer.node_id)
+            self._deliver(PeerConnected(peer.node_id, peer.incarnation))
+
+        def disconnected() -> None:
+            log.info("lost the connection to broker %d", peer.node_id)
+            self._deliver(PeerDisconnected(peer.node_id, peer.incarnation))
+
+        return DealerEndpoint(
+            self._loop,
+            f"{peer.host}:{peer.port}",
+            on_turn=_ignore,
+            on_connected=connected,
+            on_disconnected=disconnected,
+            # Of its own for each connection: a ROUTER takes no second peer of a known identity.
+            identity=struct.pack(">Bi", PEER, self._node_id) + os.urandom(8),
+            heartbeat_ivl_ms=self._heartbeat_ms,
+            heartbeat_timeout_ms=self._heartbeat_timeout_ms,
+        )
+
+
+def _ignore(_messages: list[Frames]) -> None:
+    """Nothing is sent back on these connections."""
+
+
+def turns_of(messages: Sequence[RoutedMessage]) -> tuple[list[PeerTurn | ClientTurn], int]:
+    """What arrived in one turn of the loop, and how many messages were none.
+
+    The peers' turn comes first: it moves watermarks that the clients' requests may then see.
+    """
+    clients: list[ClientMessage] = []
+    peers: list[tuple[bytes, bytes | memoryview]] = []
+    malformed = 0
+    for identity, frames in messages:
+        if identity[0] == PEER:
+            if len(frames) == 2:
+                peers.append((bytes(frames[0]), frames[1]))
+            else:
+                malformed += 1
+        elif len(frames) == 1:
+            clients.append(ClientMessage(identity, frames[0]))
+        else:
+            malformed += 1
+    turns: list[PeerTurn | ClientTurn] = []
+    if peers:
+        turns.append(PeerTurn(peers))
+    if clients:
+        turns.append(ClientTurn(clients))
+    return turns, malformed

@@ -1,0 +1,321 @@
+"""What a broker shows of itself: one table of metrics, read from the machine when it is asked for.
+
+Owns: the names, kinds and meanings of every metric. Nothing is counted here and nothing costs
+anything between scrapes: the counters are integers of the structures that do the work.
+
+Invariants: every name starts with oncelog_; partitions with series of their own are bounded, the
+rest goes into one series per metric with topic "other"; a name is in METRICS or does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cluster.core.node import Node, SyncTimes
+from cluster.core.partition import Partition
+from cluster.limits import METRIC_PARTITIONS_MAX
+from cluster.wire.apis import APIS
+
+Kind = Literal["counter", "gauge"]
+OTHER = "other"
+
+
+class Sockets(NamedTuple):
+    """What the sockets of a broker counted."""
+
+    malformed: int
+    """Messages with a wrong number of frames."""
+    hangups: int
+    """Requests that could not be answered."""
+    unreachable: int
+    """Replies whose client had gone."""
+    unsent: int
+    """Messages for a peer that was not connected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is read at a scrape."""
+
+    node: Node
+    sockets: Sockets
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionMetric:
+    """One series per partition; `read` answers None where the broker has nothing to say."""
+
+    name: str
+    kind: Kind
+    text: str
+    read: Callable[[Partition], int | None]
+    fold: Callable[[Iterable[int]], int] = sum
+    """How the partitions beyond the bound share one series."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerMetric:
+    """Series of the broker as a whole: by values of `label`, or one without a label."""
+
+    name: str
+    kind: Kind
+    text: str
+    read: Callable[[Observed], int | Mapping[str, int]]
+    label: str | None = None
+
+
+def _led(read: Callable[[Partition], int]) -> Callable[[Partition], int | None]:
+    """Only the leader of a partition knows."""
+    return lambda partition: None if partition.leader is None else read(partition)
+
+
+def _in_sync(partition: Partition) -> int:
+    assert partition.record is not None
+    return len(partition.record.value.isr)
+
+
+PARTITION_METRICS: Sequence[PartitionMetric] = (
+    PartitionMetric(
+        "oncelog_records_appended_total", "counter",
+        "Records that this broker appended as the leader.",
+        lambda p: p.replica.log.lane.records,
+    ),
+    PartitionMetric(
+        "oncelog_batches_appended_total", "counter",
+        "Batches that this broker appended as the leader.",
+        lambda p: p.replica.log.lane.batches,
+    ),
+    PartitionMetric(
+        "oncelog_bytes_appended_total", "counter",
+        "Bytes of batches that this broker appended as the leader.",
+        lambda p: p.replica.log.lane.bytes,
+    ),
+    PartitionMetric(
+        "oncelog_duplicates_rejected_total", "counter",
+        "Batches that were stored already and were acknowledged without being stored again.",
+        lambda p: p.replica.log.lane.duplicates,
+    ),
+    PartitionMetric(
+        "oncelog_sequence_gaps_total", "counter",
+        "Batches refused because an earlier one of their producer is missing.",
+        lambda p: p.replica.log.lane.gaps,
+    ),
+    PartitionMetric(
+        "oncelog_fenced_epochs_total", "counter",
+        "Batches refused because their producer epoch is an older one.",
+        lambda p: p.replica.log.lane.fenced,
+    ),
+    PartitionMetric(
+        "oncelog_unknown_producers_total", "counter",
+        "Batches refused because their producer is not known and they are not its first.",
+        lambda p: p.replica.log.lane.unknown_producers,
+    ),
+    PartitionMetric(
+        "oncelog_invalid_batches_total", "counter",
+        "Batches refused as malformed: checksum, length, counts, sequence or producer id.",
+        lambda p: p.replica.log.lane.invalid + p.replica.log.lane.above_bound,
+    ),
+    PartitionMetric(
+        "oncelog_sequence_conflicts_total", "counter",
+        "Batches with the sequences of a stored one but other bytes.",
+        lambda p: p.replica.log.lane.conflicts,
+    ),
+    PartitionMetric(
+        "oncelog_stale_batches_total", "counter",
+        "Batches older than all that are remembered of their producer.",
+        lambda p: p.replica.log.lane.stale,
+    ),
+    PartitionMetric(
+        "oncelog_producers_tracked", "gauge",
+        "Producers whose state the replica keeps.",
+        lambda p: len(p.replica.log.table),
+    ),
+    PartitionMetric(
+        "oncelog_log_end_offset", "gauge",
+        "One past the last offset of the replica's log.",
+        lambda p: p.replica.log.next_offset,
+    ),
+    PartitionMetric(
+        "oncelog_high_watermark", "gauge",
+        "One past the last offset that consumers may read.",
+        lambda p: p.replica.high_watermark,
+    ),
+    PartitionMetric(
+        "oncelog_high_watermark_lag", "gauge",
+        "Records in the replica's log that are not known to be committed.",
+        lambda p: p.replica.log.next_offset - p.replica.high_watermark,
+        max,
+    ),
+    PartitionMetric(
+        "oncelog_in_sync_replicas", "gauge",
+        "Members of the in-sync set, told by the leader.",
+        _led(_in_sync),
+        min,
+    ),
+    PartitionMetric(
+        "oncelog_under_min_in_sync", "gauge",
+        "1 while the leader refuses acks=all writes for want of members, else 0.",
+        lambda p: None if p.leader is None else int(not p.leader.members_present),
+    ),
+    PartitionMetric(
+        "oncelog_leader_terms_total", "counter",
+        "Times this broker became the leader.",
+        lambda p: p.terms_led,
+    ),
+    PartitionMetric(
+        "oncelog_stream_messages_dropped_total", "counter",
+        "Replication messages of another stream or term, which were dropped.",
+        lambda p: p.dropped,
+    ),
+)  # fmt: skip
+
+
+def _api_name(key: int) -> str:
+    api = APIS.get(key)
+    return str(key) if api is None else api.request.__name__.removesuffix("Request")
+
+
+def _rejected(observed: Observed) -> dict[str, int]:
+    counted = dict(observed.node.requests.rejected)
+    counted["FrameCount"] = observed.sockets.malformed
+    return counted
+
+
+BROKER_METRICS: Sequence[BrokerMetric] = (
+    BrokerMetric(
+        "oncelog_requests_total", "counter", "Requests that clients sent, by API.",
+        lambda o: {_api_name(key): count for key, count in o.node.requests.requests.items()},
+        "api",
+    ),
+    BrokerMetric(
+        "oncelog_requests_rejected_total", "counter",
+        "Messages of clients and peers that could not be read, by what was wrong.",
+        _rejected, "reason",
+    ),
+    BrokerMetric(
+        "oncelog_hangups_total", "counter", "Requests that could not be answered at all.",
+        lambda o: o.sockets.hangups,
+    ),
+    BrokerMetric(
+        "oncelog_replies_undeliverable_total", "counter", "Replies whose client had gone.",
+        lambda o: o.sockets.unreachable,
+    ),
+    BrokerMetric(
+        "oncelog_peer_messages_dropped_total", "counter",
+        "Messages of other brokers that were dropped, by why.",
+        lambda o: o.node.peers.dropped, "reason",
+    ),
+    BrokerMetric(
+        "oncelog_peer_messages_unsent_total", "counter",
+        "Messages for another broker that was not connected.",
+        lambda o: o.sockets.unsent,
+    ),
+    BrokerMetric(
+        "oncelog_acks_dropped_total", "counter",
+        "Acknowledgements withheld because a fault was ordered.",
+        lambda o: o.node.faults.acks_dropped,
+    ),
+    BrokerMetric(
+        "oncelog_elections_total", "counter",
+        "Leaders that this broker elected while it was the controller.",
+        lambda o: o.node.elections_held,
+    ),
+    BrokerMetric(
+        "oncelog_controller_terms_total", "counter", "Times this broker became the controller.",
+        lambda o: o.node.controllers_begun,
+    ),
+    BrokerMetric(
+        "oncelog_is_controller", "gauge", "1 on the controller, 0 on every other broker.",
+        lambda o: int(o.node.controller is not None),
+    ),
+    BrokerMetric(
+        "oncelog_brokers_alive", "gauge", "Brokers with a session, as this one sees it.",
+        lambda o: len(o.node.image.alive_nodes()),
+    ),
+    BrokerMetric(
+        "oncelog_partitions", "gauge", "Replicas on this broker.",
+        lambda o: len(o.node.partitions),
+    ),
+    BrokerMetric(
+        "oncelog_partitions_led", "gauge", "Partitions that this broker leads.",
+        lambda o: sum(p.leader is not None for p in o.node.partitions),
+    ),
+    BrokerMetric(
+        "oncelog_partitions_doubtful", "gauge",
+        "Replicas that lost something at recovery and did not catch up yet.",
+        lambda o: sum(p.replica.log.doubtful for p in o.node.partitions),
+    ),
+    BrokerMetric(
+        "oncelog_partitions_offline", "gauge", "Replicas that the disk keeps from being opened.",
+        lambda o: len(o.node.replicas.offline),
+    ),
+    BrokerMetric(
+        "oncelog_recoveries_with_findings", "gauge",
+        "Logs in which the last start found something to cut or to repair.",
+        lambda o: len(o.node.logs.recoveries),
+    ),
+    BrokerMetric(
+        "oncelog_fetches_parked", "gauge", "Fetches that wait for records.",
+        lambda o: len(o.node.requests.fetches),
+    ),
+    BrokerMetric(
+        "oncelog_storage_errors_total", "counter", "Appends that the disk refused.",
+        lambda o: o.node.requests.append.storage_errors,
+    ),
+    BrokerMetric(
+        "oncelog_sync_failures_total", "counter", "Syncs that failed; each fences its partition.",
+        lambda o: o.node.syncs.failed,
+    ),
+)  # fmt: skip
+
+SYNC_SECONDS = "oncelog_sync_seconds"
+SYNC_TEXT = "How long a sync of one file took."
+
+METRICS: frozenset[str] = frozenset(
+    [SYNC_SECONDS, *(f"{SYNC_SECONDS}_{part}" for part in ("bucket", "count", "sum"))]
+    + [metric.name for metric in PARTITION_METRICS]
+    + [metric.name for metric in BROKER_METRICS]
+)
+"""Every name there is; dashboards and alert rules may use no other."""
+
+
+class Sample(NamedTuple):
+    """One value of a series."""
+
+    labels: tuple[str, ...]
+    value: int
+
+
+def partition_samples(metric: PartitionMetric, partitions: Sequence[Partition]) -> Iterator[Sample]:
+    """Samples by (topic, partition), those beyond the bound as one."""
+    for partition in partitions[:METRIC_PARTITIONS_MAX]:
+        value = metric.read(partition)
+        if value is not None:
+            replica = partition.replica
+            yield Sample((replica.topic.name, str(replica.index)), value)
+    rest = [metric.read(partition) for partition in partitions[METRIC_PARTITIONS_MAX:]]
+    known = [value for value in rest if value is not None]
+    if known:
+        yield Sample((OTHER, ""), metric.fold(known))
+
+
+def broker_samples(metric: BrokerMetric, observed: Observed) -> Iterator[Sample]:
+    """The broker's samples of one metric."""
+    found = metric.read(observed)
+    if isinstance(found, int):
+        yield Sample((), found)
+    else:
+        for label, value in sorted(found.items()):
+            yield Sample((label,), value)
+
+
+def sync_buckets(syncs: SyncTimes) -> list[tuple[str, float]]:
+    """Cumulative counts by upper bound in seconds, as a Prometheus histogram has them."""
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound in syncs.BOUNDS_NS:
+        total += syncs.buckets[bound]
+        buckets.append((str(bound / 1e9), total))
+    return [*buckets, ("+Inf", syncs.count)]

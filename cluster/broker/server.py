@@ -1,0 +1,255 @@
+"""One broker process: the machine, with sockets, disk, store and clock around it.
+
+Owns: the order of starting and ending, and the way of an event: every source delivers here, the
+machine takes one step, its effects are done, the timer is set to its next deadline. All of that
+happens on one event loop, so the machine sees one event at a time.
+
+Invariants: the data directory is locked before anything in it is read and until the process ends;
+the addresses are bound before they are registered; a machine that raised is never stepped again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+
+from cluster.broker.clock import Alarm, now_ms
+from cluster.broker.disk import DataDirectory, FileDisk
+from cluster.broker.execute import Executor
+from cluster.broker.exposition import MetricsServer
+from cluster.broker.links import Links, turns_of
+from cluster.broker.metrics import Observed, Sockets
+from cluster.broker.store import Metadata
+from cluster.broker.syncs import Syncs
+from cluster.config import BrokerConfig, parse_topic_config
+from cluster.control import machine
+from cluster.control.sqlite import Options, SqliteStore
+from cluster.control.store import MetadataStore
+from cluster.core import events
+from cluster.core.logs import NewIds
+from cluster.core.node import Node
+from cluster.core.settings import NodeSettings
+from cluster.core.topics import TopicDefaults
+from cluster.errors import OncelogError
+from cluster.limits import LINGER_MS, STOP_MS
+from cluster.net.zmq import RoutedMessage, RouterEndpoint
+from cluster.storage.checkpoint import encode_id
+from cluster.storage.recover import Recovery
+
+log = logging.getLogger(__name__)
+
+_WILDCARDS = frozenset({"*", "0.0.0.0", "[::]"})
+
+
+class BrokerFailed(OncelogError):
+    """The broker cannot start; the text says why."""
+
+
+async def serve(config: BrokerConfig) -> str | None:
+    """Run a broker until it was told to stop; what failed, None after an orderly stop.
+
+    Raises OSError, OncelogError or DirectoryRefused when it cannot start.
+    """
+    with DataDirectory(config.data_dir) as directory:
+        store = await SqliteStore.open(
+            config.store_path,
+            Options(wal=config.store_wal),
+            on_blocked=lambda seconds: _blocked(config, seconds),
+        )
+        try:
+            broker = Broker(config, directory.disk, store)
+        except BaseException:
+            await store.close()
+            raise
+        return await broker.run()
+
+
+def _blocked(config: BrokerConfig, seconds: float) -> None:
+    if seconds:
+        held = machine.lock_holders(config.store_path)
+        names = ", ".join(f"{h.pid}{' (stopped)' * h.stopped}" for h in held) or "not known"
+        log.warning("the store is locked since %.1f s by process %s", seconds, names)
+    else:
+        log.warning("the store is no longer locked")
+
+
+class Broker:
+    """A broker: `await run()` serves until it was told to stop, or failed."""
+
+    node: Node
+
+    def __init__(self, config: BrokerConfig, disk: FileDisk, store: MetadataStore) -> None:
+        """Bind the address for clients and brokers; raises OSError."""
+        loop = self._loop = asyncio.get_running_loop()
+        self._config = config
+        self._disk = disk
+        self._ended: asyncio.Future[str | None] = loop.create_future()
+        self._router = RouterEndpoint(loop, config.listen_zmq, on_turn=self._arrived)
+        self._links = Links(
+            loop, config.node_id, self.deliver,
+            heartbeat_ms=config.heartbeat_ms, heartbeat_timeout_ms=config.heartbeat_timeout_ms,
+        )  # fmt: skip
+        self._syncs = Syncs(loop, config.sync_threads, self.deliver)
+        self._metadata = Metadata(store, self.deliver, lease_ms=config.lease_ms)
+        self._executor = Executor(
+            loop, router=self._router, links=self._links, syncs=self._syncs,
+            metadata=self._metadata, stopped=self._end,
+        )  # fmt: skip
+        self._metrics = MetricsServer(self._observe)
+        self._metrics_url: str | None = None
+        self._alarm = Alarm(loop, lambda: self.deliver(events.Tick()))
+        self._malformed = 0
+        self._serves = False
+        self._controllers_begun = 0
+
+    # -- from start to end --------------------------------------------------------------------
+
+    async def run(self) -> str | None:
+        """Serve; what failed, None after an orderly stop. Raises when it cannot start."""
+        try:
+            if self._config.listen_metrics is not None:
+                self._metrics_url = await self._metrics.start(self._config.listen_metrics)
+            self.node = self._make_node()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._signalled, number)
+            self._metadata.start()
+            return await self._ended
+        finally:
+            await self._close()
+
+    def _make_node(self) -> Node:
+        settings = node_settings(self._config, self._router.port, self._metrics_url)
+        try:
+            node = Node(settings, self._disk, now_ms())
+        except ValueError as error:
+            raise BrokerFailed(f"{self._config.data_dir}: {error}") from None
+        known = node.logs.cluster_id
+        if None not in (known, settings.cluster_id) and known != settings.cluster_id:
+            raise BrokerFailed(
+                f"{self._config.data_dir} belongs to cluster {known}, not to"
+                f" {settings.cluster_id}, which cluster_id asks for"
+            )
+        return node
+
+    def _signalled(self, number: signal.Signals) -> None:
+        """Stop in good order; at once when asked a second time or when that takes too long."""
+        log.info("stopping: %s", number.name)
+        for again in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(again, self._end, f"{again.name} during the stop")
+        self._loop.call_later(STOP_MS / 1000, self._end, f"no orderly stop within {STOP_MS} ms")
+        self.deliver(events.StopRequested())
+
+    def _end(self, failure: str | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(failure)
+
+    async def _close(self) -> None:
+        self._alarm.cancel()
+        self._metrics.close()
+        await self._metadata.close()
+        self._syncs.close()
+        self._links.close(LINGER_MS)
+        self._router.close(LINGER_MS)
+
+    # -- events -------------------------------------------------------------------------------
+
+    def deliver(self, event: events.Event) -> None:
+        """One step of the machine, and what it wants done."""
+        if self._ended.done():
+            return
+        try:
+            self._executor.do(self.node.step(event, now_ms()))
+        except Exception:
+            # The machine's state cannot be trusted any more; what was acknowledged is on disk.
+            log.exception("the broker failed at %s", type(event).__name__)
+            self._end("an internal error; its traceback stands in the log above")
+            return
+        self._alarm.set(self.node.next_deadline_ms())
+        if not self._serves and self.node.serving:
+            self._serves = True
+            self._announce()
+        if self._controllers_begun != self.node.controllers_begun:
+            self._controllers_begun = self.node.controllers_begun
+            log.info("this broker is the controller now")
+
+    def _arrived(self, messages: Sequence[RoutedMessage]) -> None:
+        turns, malformed = turns_of(messages)
+        self._malformed += malformed
+        for turn in turns:
+            self.deliver(turn)
+
+    # -- telling ------------------------------------------------------------------------------
+
+    def _announce(self) -> None:
+        """The one line on standard output: this broker serves, here."""
+        for directory, found in self.node.logs.recoveries:
+            log.warning("recovery of %s: %s", directory, told(found))
+        ready = {
+            "event": "ready",
+            "node_id": self._config.node_id,
+            "zmq": self._router.endpoint,
+            "kafka": None,
+            "metrics": self._metrics_url,
+            "pid": os.getpid(),
+        }
+        with suppress(BrokenPipeError):  # whoever started this broker does not listen any more
+            sys.stdout.write(json.dumps(ready) + "\n")
+            sys.stdout.flush()
+        log.info("serving at %s in incarnation %d", self._router.endpoint, self.node.incarnation)
+        gc.freeze()  # what there is now stays: collections need not look at it again
+
+    def _observe(self) -> Observed:
+        sockets = Sockets(
+            self._malformed, self._executor.hangups, self._router.unreachable, self._links.unsent
+        )
+        return Observed(self.node, sockets)
+
+
+def node_settings(config: BrokerConfig, port: int, metrics_url: str | None) -> NodeSettings:
+    """What the machine is told, of this configuration and this machine."""
+    host = config.listen_zmq.rpartition(":")[0]
+    wanted = None if config.cluster_id is None else encode_id(bytes.fromhex(config.cluster_id))
+    return NodeSettings(
+        node_id=config.node_id,
+        host=socket.gethostname() if host in _WILDCARDS else host,
+        port=port,
+        boot_id=machine.boot_id(),
+        new_ids=NewIds(
+            cluster=wanted or encode_id(uuid.uuid4().bytes),
+            directory=encode_id(uuid.uuid4().bytes),
+            durability=encode_id(uuid.uuid4().bytes),
+        ),
+        cluster_id=wanted,
+        metrics=metrics_url,
+        lag_ms=config.replica_lag_time_max_ms,
+        allow_faults=config.allow_faults,
+        topics=TopicDefaults(
+            partitions=config.default_partitions,
+            replicas=config.default_replicas,
+            config=config.topic_defaults.as_strings(),
+        ),
+        check_config=_check_topic,
+    )
+
+
+def _check_topic(config: Mapping[str, str]) -> None:
+    parse_topic_config(config)
+
+
+def told(found: Recovery) -> str:
+    """What recovery of a log did, in words."""
+    notes = list(found.notes)
+    if found.cut_bytes:
+        notes.append(
+            f"{found.cut_bytes} bytes were cut at offset {found.next_offset}: {found.reason}"
+        )
+    return "; ".join(notes)
