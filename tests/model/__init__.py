@@ -1,0 +1,1 @@
+"""The replication protocol as a small step function, searched exhaustively within bounds."""
