@@ -39,6 +39,7 @@ class Fetches:
         self._parked: dict[int, Fetch] = {}
         self._waiting: dict[tuple[str, int], dict[int, None]] = {}
         self._number = 0
+        self._earliest_ms: int | None = None
 
     def __len__(self) -> int:
         """How many fetches are parked."""
@@ -63,12 +64,18 @@ class Fetches:
 
     def expire(self, now_ms: int) -> list[tuple[bytes, bytes]]:
         """Answer what has waited long enough with what there is."""
+        if self._earliest_ms is None or now_ms < self._earliest_ms:
+            return []
         due = [number for number, fetch in self._parked.items() if fetch.deadline_ms <= now_ms]
-        return self._retry(due, final=True)
+        answers = self._retry(due, final=True)
+        self._earliest_ms = min(
+            (fetch.deadline_ms for fetch in self._parked.values()), default=None
+        )
+        return answers
 
     def next_deadline_ms(self) -> int | None:
-        """When the next parked fetch is due."""
-        return min((fetch.deadline_ms for fetch in self._parked.values()), default=None)
+        """When the next parked fetch may be due; never later than that."""
+        return self._earliest_ms
 
     def _retry(self, numbers: list[int], *, final: bool) -> list[tuple[bytes, bytes]]:
         answers = []
@@ -83,6 +90,8 @@ class Fetches:
     def _park(self, fetch: Fetch) -> None:
         self._number += 1
         self._parked[self._number] = fetch
+        if self._earliest_ms is None or fetch.deadline_ms < self._earliest_ms:
+            self._earliest_ms = fetch.deadline_ms
         for key in _partitions(fetch.request):
             self._waiting.setdefault(key, {})[self._number] = None
 
