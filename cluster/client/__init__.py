@@ -1,1 +1,39 @@
-"""The asyncio client: Producer, Consumer, Admin."""
+"""The asyncio client: `Producer`, `Consumer` and `Admin`, each an async context manager."""
+
+from _fastseq.batch import Record
+from cluster.client.admin import Admin, ClusterDescription, TopicDescription
+from cluster.client.consumer import Consumer, Fetched
+from cluster.client.delivery import BatchDelivery, BufferFull, Delivery, PartlyProduced, Verdict
+from cluster.client.metadata import PartitionInfo
+from cluster.client.offsets import TopicPartition
+from cluster.client.producer import Producer, ProducerStats
+from cluster.errors import (
+    BrokerUnavailable,
+    OncelogError,
+    Outcome,
+    ProduceError,
+    RequestError,
+)
+
+__all__ = [
+    "Admin",
+    "BatchDelivery",
+    "BrokerUnavailable",
+    "BufferFull",
+    "ClusterDescription",
+    "Consumer",
+    "Delivery",
+    "Fetched",
+    "OncelogError",
+    "Outcome",
+    "PartitionInfo",
+    "PartlyProduced",
+    "ProduceError",
+    "Producer",
+    "ProducerStats",
+    "Record",
+    "RequestError",
+    "TopicDescription",
+    "TopicPartition",
+    "Verdict",
+]

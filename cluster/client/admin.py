@@ -1,0 +1,251 @@
+"""Topics and the cluster: create, delete, list, describe, and break on purpose.
+
+Owns the way to the controller: changes go to it, and are sent again after fresh metadata while
+nobody is or the wrong broker was asked. A change whose answer was lost is asked for again; that a
+topic exists already, or is gone already, then means that the first attempt did it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from cluster.client.link import Answer, Link
+from cluster.client.metadata import PartitionInfo
+from cluster.client.session import Session
+from cluster.errors import (
+    NONE,
+    TOPIC_ALREADY_EXISTS,
+    UNKNOWN_TOPIC_OR_PARTITION,
+    BrokerUnavailable,
+    RequestError,
+    code,
+)
+from cluster.limits import CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
+from cluster.wire.apis import CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_CONFIGS, FAULT
+from cluster.wire.messages import (
+    CreatableTopic,
+    CreatableTopicConfig,
+    CreateTopicsRequest,
+    CreateTopicsResponse,
+    DeleteTopicsRequest,
+    DeleteTopicsResponse,
+    DeleteTopicState,
+    DescribeConfigsRequest,
+    DescribeConfigsResource,
+    DescribeConfigsResponse,
+    FaultRequest,
+    FaultResponse,
+)
+from cluster.wire.schema import Message
+
+_TOPIC = 2
+"""The resource type of topics in DescribeConfigs."""
+_CHANGE_TIMEOUT_MS = CLIENT_REQUEST_MS
+
+
+@dataclass(frozen=True, slots=True)
+class TopicDescription:
+    """A topic, its partitions by index, and its settings."""
+
+    name: str
+    topic_id: bytes
+    partitions: dict[int, PartitionInfo]
+    config: dict[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterDescription:
+    """The brokers alive, by node id with their addresses, and which of them is controller."""
+
+    cluster_id: str | None
+    controller: int
+    """-1 when there is none at the moment."""
+    brokers: dict[int, str]
+
+
+class Admin:
+    """Changes and describes the cluster that `bootstrap` ("host:port" addresses) leads to.
+
+    Every call raises RequestError with the broker's reason, or BrokerUnavailable when no broker
+    that could answer was reached within `patience_ms`.
+    """
+
+    def __init__(
+        self,
+        bootstrap: Sequence[str] | str,
+        *,
+        patience_ms: int | None = None,
+        client_id: str = "oncelog",
+    ) -> None:
+        self._session = Session(bootstrap, client_id, patience_ms=patience_ms)
+
+    async def __aenter__(self) -> Admin:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Connects. Raises BrokerUnavailable when no broker answers."""
+        await self._session.start()
+
+    async def close(self) -> None:
+        """Disconnects."""
+        self._session.close()
+
+    async def create_topic(
+        self,
+        name: str,
+        *,
+        partitions: int = -1,
+        replicas: int = -1,
+        config: Mapping[str, str] | None = None,
+        if_not_exists: bool = False,
+    ) -> None:
+        """Creates a topic; -1 takes the cluster's defaults.
+
+        Raises RequestError with TOPIC_ALREADY_EXISTS unless `if_not_exists`.
+        """
+        body = CreateTopicsRequest(
+            topics=[
+                CreatableTopic(
+                    name=name,
+                    num_partitions=partitions,
+                    replication_factor=replicas,
+                    configs=[
+                        CreatableTopicConfig(name=key, value=value)
+                        for key, value in (config or {}).items()
+                    ],
+                )
+            ],
+            timeout_ms=_CHANGE_TIMEOUT_MS,
+        )
+
+        def judge(answer: CreateTopicsResponse) -> tuple[int, str]:
+            result = answer.topics[0]
+            return result.error_code, result.error_message or name
+
+        harmless = (TOPIC_ALREADY_EXISTS.number,)
+        await self._change(
+            CREATE_TOPICS, body, CreateTopicsResponse, judge,
+            done=harmless if if_not_exists else (), done_again=harmless,
+        )  # fmt: skip
+
+    async def delete_topic(self, name: str) -> None:
+        """Deletes a topic and its records."""
+        body = DeleteTopicsRequest(
+            topics=[DeleteTopicState(name=name)], timeout_ms=_CHANGE_TIMEOUT_MS
+        )
+
+        def judge(answer: DeleteTopicsResponse) -> tuple[int, str]:
+            result = answer.responses[0]
+            return result.error_code, result.error_message or name
+
+        await self._change(
+            DELETE_TOPICS, body, DeleteTopicsResponse, judge,
+            done_again=(UNKNOWN_TOPIC_OR_PARTITION.number,),
+            final=(UNKNOWN_TOPIC_OR_PARTITION.number,),
+        )  # fmt: skip
+
+    async def list_topics(self) -> list[str]:
+        """The names of all topics, sorted."""
+        await self._session.refresh(everything=True)
+        return sorted(self._session.metadata.topics)
+
+    async def describe_topic(self, name: str) -> TopicDescription:
+        """A topic as the brokers know it now."""
+        await self._session.refresh(name)
+        await self._session.partitions(name)
+        info = self._session.metadata.topics[name]
+        answer = await self._session.ask_any(
+            DESCRIBE_CONFIGS,
+            DescribeConfigsRequest(
+                resources=[
+                    DescribeConfigsResource(
+                        resource_type=_TOPIC, resource_name=name, configuration_keys=None
+                    )
+                ]
+            ),
+            DescribeConfigsResponse,
+            timeout_ms=CLIENT_REQUEST_MS,
+        )
+        result = answer.results[0]
+        if result.error_code:
+            raise RequestError(code(result.error_code), result.error_message or name)
+        config = {entry.name: entry.value for entry in result.configs}
+        return TopicDescription(name, info.topic_id, info.partitions, config)
+
+    async def describe_cluster(self) -> ClusterDescription:
+        """The brokers alive and the controller."""
+        await self._session.refresh()
+        metadata = self._session.metadata
+        return ClusterDescription(metadata.cluster_id, metadata.controller, dict(metadata.brokers))
+
+    async def fault(
+        self, node: int, kind: str, *, percent: int = 0, seed: int = 0, enabled: bool = True
+    ) -> str:
+        """Orders a fault of one broker and returns which are on.
+
+        `kind` is "drop-acks" (with `percent` of them, drawn from `seed`), "pause", "kill" or
+        "status". A broker obeys only when started with allow_faults = true.
+        """
+        answer = await self._session.ask_node(
+            node,
+            FAULT,
+            FaultRequest(kind=kind, percent=percent, seed=seed, enabled=enabled),
+            FaultResponse,
+            timeout_ms=self._session.patience_ms,
+        )
+        if answer.error_code:
+            raise RequestError(code(answer.error_code), answer.error_message or kind)
+        return answer.status
+
+    async def _change(
+        self, api: int, body: Message, answer: type[Answer],
+        judge: Callable[[Answer], tuple[int, str]], *,
+        done: Sequence[int] = (), done_again: Sequence[int] = (), final: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        """Asks the controller until it answers for good.
+
+        Errors in `done` are success, those in `done_again` too once an answer was lost, and those
+        in `final` are told at once though others of their kind are retried.
+        """
+        session = self._session
+        deadline = session.deadline(2 * session.patience_ms)  # one answer may be lost
+        lost = False
+        while True:
+            sent = False
+            try:
+                link = await self._controller()
+                sent = True
+                number, detail = judge(await link.request(api, body, answer, session.patience_ms))
+            except BrokerUnavailable as error:
+                failure: RequestError | BrokerUnavailable = error
+                lost = lost or sent
+            else:
+                if number in (NONE.number, *done) or (lost and number in done_again):
+                    return
+                failure = RequestError(code(number), detail)
+                if number in final or not code(number).retriable:
+                    raise failure
+            if session.now() >= deadline:
+                raise failure
+            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+            await session.refresh()
+
+    async def _controller(self) -> Link:
+        session = self._session
+        if session.metadata.controller < 0:
+            await session.refresh()
+        if session.metadata.controller < 0:
+            raise BrokerUnavailable("the cluster has no controller at the moment")
+        return await session.wait_for(session.metadata.controller, session.patience_ms)
