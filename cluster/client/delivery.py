@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from cluster.core.backlog import Span
+from cluster.core.batches import Span
 from cluster.core.producer_events import VERDICT_DUPLICATE, VERDICT_NEW, VERDICT_NONE, Resolved
 from cluster.errors import NONE, Code, OncelogError, Outcome, ProduceError
 
@@ -27,6 +27,9 @@ class Verdict(IntEnum):
     NEW = VERDICT_NEW
     DUPLICATE = VERDICT_DUPLICATE
     """It was stored already, by an attempt whose acknowledgement was lost."""
+
+
+_VERDICTS = {int(verdict): verdict for verdict in Verdict}
 
 
 class Delivery(NamedTuple):
@@ -87,7 +90,7 @@ class Single:
             future.set_exception(ProduceError(effect.code, effect.outcome))
             return
         offset = effect.base_offset + span.first if effect.base_offset >= 0 else -1
-        verdict = Verdict(effect.verdict)
+        verdict = _VERDICTS.get(effect.verdict, Verdict.NONE)
         future.set_result(Delivery(effect.topic, effect.partition, offset, verdict, self.timestamp))
 
 
@@ -108,7 +111,7 @@ class Run:
         if effect.code is not NONE and (self.failure is None or outcome is Outcome.POSSIBLY_STORED):
             self.failure = (effect.code, outcome)
         offset = effect.base_offset + span.first if effect.base_offset >= 0 else -1
-        verdict = Verdict(effect.verdict)
+        verdict = _VERDICTS.get(effect.verdict, Verdict.NONE)
         self.pieces.append(
             BatchDelivery(
                 effect.topic, effect.partition, span.start, span.count, offset, verdict, outcome

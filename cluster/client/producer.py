@@ -19,7 +19,7 @@ from typing import Literal
 from cluster.client.delivery import BatchDelivery, BufferFull, Delivery, Run, Single
 from cluster.client.partitioner import Sticky, partition_of
 from cluster.client.session import Session
-from cluster.core.backlog import Header, KeyValue
+from cluster.core.batches import Header, KeyValue
 from cluster.core.produce import ProducerMachine
 from cluster.core.producer_events import (
     ACKS_ALL,

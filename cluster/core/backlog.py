@@ -18,108 +18,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Hashable, Sequence
-from enum import Enum, auto
-
-import msgspec
 
 from _fastseq.batch import BatchBuilder
-from cluster.limits import PRODUCER_EPOCH_MAX, RECORD_BYTES_LARGE, SEQUENCE_COUNT
-
-Header = tuple[str, bytes | None]
-KeyValue = tuple[bytes | None, bytes | None]
-
-NO_NODE = -1
-
-
-class Identity(msgspec.Struct, frozen=True, gc=False):
-    """Who a batch comes from; (-1, -1) without idempotence, where sequences are -1 as well."""
-
-    producer_id: int
-    epoch: int
-
-    def __post_init__(self) -> None:
-        assert -1 <= self.epoch <= PRODUCER_EPOCH_MAX
-
-    @property
-    def numbered(self) -> bool:
-        """Batches carry sequence numbers."""
-        return self.producer_id >= 0
-
-
-ANONYMOUS = Identity(-1, -1)
-
-
-def next_sequence(sequence: int, count: int) -> int:
-    """The sequence `count` records later: after 2**31 - 1 comes 0."""
-    return (sequence + count) % SEQUENCE_COUNT
-
-
-class Span(msgspec.Struct, frozen=True, gc=False):
-    """Records of one caller in one batch: `count` of them, under the caller's token."""
-
-    token: Hashable
-    first: int
-    """Index of the first within the batch."""
-    count: int
-    start: int = 0
-    """Index of the first within what the caller appended at once."""
-
-
-class State(Enum):
-    """Where a batch of the window stands."""
-
-    DUE = auto()
-    """To be sent, for the first time or again."""
-    WAITING = auto()
-    """Sent; the answer to its latest attempt is outstanding."""
-    DONE = auto()
-    """Acknowledged; it keeps its place until everything before it is resolved."""
-
-
-class Batch:
-    """Records that are sent, stored and acknowledged as one."""
-
-    __slots__ = (
-        "attempts",
-        "base_sequence",
-        "builder",
-        "created_ms",
-        "doubtful",
-        "gaps",
-        "latest",
-        "node",
-        "payload",
-        "records",
-        "requests",
-        "retry_at_ms",
-        "sent_ms",
-        "size",
-        "spans",
-        "state",
-    )
-
-    def __init__(self, builder: BatchBuilder, now_ms: int) -> None:
-        self.builder: BatchBuilder | None = builder
-        self.created_ms = now_ms
-        self.spans: list[Span] = []
-        self.records = 0
-        self.size = 0
-        self.payload = b""
-        self.base_sequence = -1
-        self.state = State.DUE
-        self.retry_at_ms = 0
-        self.sent_ms = 0
-        self.attempts = 0
-        self.doubtful = 0
-        """Attempts that may have stored it: sent, and not answered that they did not."""
-        self.gaps = 0
-        """Answers 45 that no unresolved predecessor explains."""
-        self.requests: list[int] = []
-        """Of every attempt."""
-        self.latest = -1
-        """Request id of the latest attempt."""
-        self.node = NO_NODE
-        """Where the latest attempt went."""
+from cluster.core.batches import (
+    NO_NODE,
+    Batch,
+    Header,
+    Identity,
+    KeyValue,
+    Span,
+    State,
+    next_sequence,
+)
+from cluster.limits import RECORD_BYTES_LARGE, RETRANSMIT_MS_MIN
 
 
 class Backlog:
@@ -136,14 +47,13 @@ class Backlog:
         self.probing = False
         """The oldest batch goes out alone until it is acknowledged."""
         self.last_code = 0
-        """The latest error, told when a batch's time is up."""
-        self.round_trip_ms = -1
-        """Smoothed, over batches that were sent once; -1 before the first."""
-        self.head_since_ms = 0
+        """The latest error since an acknowledgement, told when a batch's time is up."""
         self.sent: deque[Batch] = deque()
         self._queue: deque[Batch] = deque()
         self._open: Batch | None = None
         self._next_sequence = 0
+        self._round_trip_ms = -1  # smoothed; -1 before the first answer
+        self._head_since_ms = 0
         self._batch_bytes = batch_bytes
         self._in_flight_max = in_flight_max
 
@@ -157,9 +67,9 @@ class Backlog:
     ) -> int:
         """Adds (timestamp, key, value, headers); the bytes by which the backlog grew."""
         timestamp, key, value, headers = record
-        weight = _weight(key, value) + sum(
-            len(name) * 3 + _weight(None, data) for name, data in headers
-        )
+        weight = _weight(key, value)
+        for name, data in headers:
+            weight += 3 * len(name) + _weight(None, data)
         batch = self._room(weight, now_ms)
         assert batch.builder is not None
         before = batch.size
@@ -286,7 +196,7 @@ class Backlog:
         )
         batch.builder = None
         if not self.sent:
-            self.head_since_ms = now_ms
+            self._head_since_ms = now_ms
         self.sent.append(batch)
         return batch
 
@@ -299,6 +209,17 @@ class Backlog:
         self.spent = False
 
     # Fates
+
+    def retransmit_ms(self, head: Batch, longest_ms: int) -> int:
+        """When the oldest batch counts as lost if it is not answered before.
+
+        The wait is a multiple of the round trip, doubled with each attempt, at most `longest_ms`.
+        It begins anew when the batch becomes the oldest: its answer may be next in line.
+        """
+        wait = longest_ms
+        if self._round_trip_ms >= 0:
+            wait = max(RETRANSMIT_MS_MIN, 4 * self._round_trip_ms) << min(head.attempts - 1, 10)
+        return max(head.sent_ms, self._head_since_ms) + min(wait, longest_ms)
 
     def retry(self, batch: Batch, at_ms: int, *, alone: bool) -> None:
         """The batch goes out again; `alone` when nothing proves that it arrived."""
@@ -337,6 +258,10 @@ class Backlog:
 
     def acknowledge(self, batch: Batch, now_ms: int) -> None:
         """The batch is stored; the window moves when it was the oldest."""
+        if batch.attempts == 1:  # of a batch sent twice nobody knows which attempt was answered
+            sample, known = now_ms - batch.sent_ms, self._round_trip_ms
+            self._round_trip_ms = sample if known < 0 else (7 * known + sample + 4) // 8
+        self.last_code = 0
         head = self.sent[0]
         if batch is head:
             self.probing = False
@@ -369,7 +294,7 @@ class Backlog:
         if not self.sent:
             self.probing = False
         elif self.sent[0] is not head:
-            self.head_since_ms = now_ms
+            self._head_since_ms = now_ms
 
     def check(self) -> None:
         """The invariants that cost a few comparisons."""

@@ -20,16 +20,8 @@ from collections.abc import Hashable, Iterable, Sequence
 
 import msgspec
 
-from cluster.core.backlog import (
-    ANONYMOUS,
-    NO_NODE,
-    Backlog,
-    Batch,
-    Header,
-    Identity,
-    KeyValue,
-    State,
-)
+from cluster.core.backlog import Backlog
+from cluster.core.batches import ANONYMOUS, NO_NODE, Batch, Header, Identity, KeyValue, State
 from cluster.core.producer_events import (
     VERDICT_DUPLICATE,
     VERDICT_NONE,
@@ -63,7 +55,6 @@ from cluster.errors import (
 from cluster.limits import (
     GAP_ANSWERS_MAX,
     METADATA_BACKOFF_MS,
-    RETRANSMIT_MS_MIN,
     RETRY_BACKOFF_MS,
     RETRY_BACKOFF_MS_MAX,
 )
@@ -178,11 +169,9 @@ class ProducerMachine:
     def abandon(self, now_ms: int) -> list[Effect]:
         """Resolves everything at once by what is known, for a producer that stops."""
         for backlog in list(self._active.values()):
+            why = code(backlog.last_code or REQUEST_TIMED_OUT.number)
             while backlog.sent:
-                head = backlog.sent[0]
-                self._fail(
-                    backlog, head, code(backlog.last_code or REQUEST_TIMED_OUT.number), now_ms
-                )
+                self._fail(backlog, backlog.sent[0], why, now_ms)
             self._refuse(backlog, backlog.drop_unsent(), REQUEST_TIMED_OUT)
             self._settle(backlog)
         effects, self._effects = self._effects, []
@@ -263,7 +252,7 @@ class ProducerMachine:
             head = backlog.sent[0] if backlog.sent else None
             if head is None or head.state is not State.WAITING:
                 continue
-            if now_ms >= self._retransmit_ms(backlog, head):
+            if now_ms >= backlog.retransmit_ms(head, self.options.request_timeout_ms):
                 backlog.retry(head, now_ms, alone=True)
                 if head.attempts > 1:
                     backlog.leader_fresh = False
@@ -325,13 +314,7 @@ class ProducerMachine:
     def _send(self, backlog: Backlog, batch: Batch, now_ms: int) -> None:
         self._last_request += 1
         request_id = self._last_request
-        batch.state = State.WAITING
-        batch.sent_ms = now_ms
-        batch.latest = request_id
-        batch.node = backlog.leader
-        batch.attempts += 1
-        batch.doubtful += 1
-        batch.requests.append(request_id)
+        batch.send(request_id, backlog.leader, now_ms)
         head = batch is backlog.sent[0]
         self._attempts[request_id] = _Attempt(backlog, batch, backlog.leader, head)
         counts = self.counts
@@ -341,16 +324,10 @@ class ProducerMachine:
         else:
             counts.retries += 1
         options = self.options
+        where = (backlog.topic, backlog.partition)
+        acks, timeout_ms = options.acks, options.request_timeout_ms
         self._effects.append(
-            SendProduce(
-                backlog.leader,
-                request_id,
-                backlog.topic,
-                backlog.partition,
-                batch.payload,
-                options.acks,
-                options.request_timeout_ms,
-            )
+            SendProduce(backlog.leader, request_id, *where, batch.payload, acks, timeout_ms)
         )
         if options.acks == 0:
             self._resolve(backlog, batch, Outcome.POSSIBLY_STORED, NONE)
@@ -360,23 +337,13 @@ class ProducerMachine:
 
     def _stored(self, attempt: _Attempt, event: ProduceAnswered, now_ms: int) -> None:
         backlog, batch = attempt.backlog, attempt.batch
-        if batch.attempts == 1:
-            sample = now_ms - batch.sent_ms
-            known = backlog.round_trip_ms
-            backlog.round_trip_ms = sample if known < 0 else (7 * known + sample + 4) // 8
         if batch.latest == event.request_id:
             for lost in backlog.lost_before(batch):
                 backlog.retry(lost, now_ms, alone=False)
         if event.verdict == VERDICT_DUPLICATE:
             self.counts.duplicates += 1
-        self._resolve(
-            backlog,
-            batch,
-            Outcome.STORED,
-            NONE,
-            base_offset=event.base_offset,
-            verdict=event.verdict,
-        )
+        offset, verdict = event.base_offset, event.verdict
+        self._resolve(backlog, batch, Outcome.STORED, NONE, base_offset=offset, verdict=verdict)
         backlog.acknowledge(batch, now_ms)
 
     def _rejected(self, attempt: _Attempt, error: Code, now_ms: int) -> None:
@@ -439,17 +406,8 @@ class ProducerMachine:
             self.counts.acked += batch.records
         elif why is not NONE:
             self.counts.failed += batch.records
-        self._effects.append(
-            Resolved(
-                backlog.topic,
-                backlog.partition,
-                batch.spans,
-                outcome,
-                base_offset,
-                verdict,
-                why,
-            )
-        )
+        where = (backlog.topic, backlog.partition)
+        self._effects.append(Resolved(*where, batch.spans, outcome, base_offset, verdict, why))
 
     def _settle(self, backlog: Backlog) -> None:
         backlog.check()
@@ -457,13 +415,6 @@ class ProducerMachine:
             self._active.pop((backlog.topic, backlog.partition), None)
 
     # Time
-
-    def _retransmit_ms(self, backlog: Backlog, head: Batch) -> int:
-        longest = self.options.request_timeout_ms
-        wait = longest
-        if backlog.round_trip_ms >= 0:
-            wait = max(RETRANSMIT_MS_MIN, 4 * backlog.round_trip_ms) << min(head.attempts - 1, 10)
-        return max(head.sent_ms, backlog.head_since_ms) + min(wait, longest)
 
     def _deadline(self, backlog: Backlog) -> int | None:
         options = self.options
@@ -473,7 +424,7 @@ class ProducerMachine:
         if oldest is not None:
             found.append(oldest + options.delivery_timeout_ms)
         if head is not None and head.state is State.WAITING:
-            found.append(self._retransmit_ms(backlog, head))
+            found.append(backlog.retransmit_ms(head, self.options.request_timeout_ms))
         if self._leaderless(backlog):
             found.append(self._metadata_next_ms)
         elif (retry := backlog.next_retry()) is not None:

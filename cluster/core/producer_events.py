@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from cluster.core.backlog import Span
+from cluster.core.batches import Span
 from cluster.errors import Code, Outcome
 from cluster.limits import IN_FLIGHT_MAX
 

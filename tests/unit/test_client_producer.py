@@ -244,6 +244,19 @@ async def test_a_cancelled_send_leaves_the_producer_working(cluster: FakeCluster
         assert (await producer.send("t", b"b", partition=0)).offset == 1
 
 
+def test_the_client_runs_on_any_event_loop() -> None:
+    async def exchange() -> int:
+        cluster = await FakeCluster().start()
+        cluster.create("t")
+        async with Producer(cluster.bootstrap) as producer:
+            await asyncio.gather(*(producer.send("t", b"%d" % n) for n in range(50)))
+        await cluster.close()
+        return len(cluster.values("t"))
+
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        assert runner.run(exchange()) == 50
+
+
 async def test_no_broker_at_all_is_said_clearly() -> None:
     cluster = await FakeCluster().start()
     address = cluster.addresses[1]

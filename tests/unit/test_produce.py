@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from _fastseq.batch import decode_batch, read_header
-from cluster.core.backlog import next_sequence
+from cluster.core.batches import next_sequence
 from cluster.core.produce import ProducerMachine
 from cluster.core.producer_events import (
     Connected,
