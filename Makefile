@@ -1,6 +1,5 @@
 # Every task of the repository. The virtual environment .venv is made on first use.
 PYTHON ?= python3
-RUNS ?= 20
 BIN := .venv/bin
 PY := $(BIN)/python
 PIP := $(PY) -m pip --disable-pip-version-check --quiet install --no-build-isolation
@@ -8,9 +7,7 @@ HOT := $(wildcard _fastseq/*.pyx _fastseq/*.pxd _fastseq/*.h)
 RUNTIME := .venv/.runtime
 BUILT := .venv/.built
 DEV := .venv/.dev
-.DELETE_ON_ERROR:
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*/\1/p' $(lastword $(MAKEFILE_LIST)))
-
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -53,7 +50,10 @@ sim: $(DEV)  ## simulate a cluster (ARGS="--seed N")
 	$(PY) -m tests.sim $(ARGS)
 
 soak: $(BUILT)  ## the demo RUNS times in a row (20), ends at the first that is not exact
-	@for n in $$(seq $(RUNS)); do echo "run $$n"; $(BIN)/oncelog demo $(ARGS) || exit 1; done
+	@for n in $$(seq $(or $(RUNS),20)); do echo "run $$n"; $(BIN)/oncelog demo $(ARGS) || exit 1; done
+
+mutants: $(DEV)  ## leave out each rule of the protocol in turn: the model must find the harm
+	$(PY) -m tests.model --all $(ARGS)
 
 packaging: $(DEV)  ## build the wheel and import it where the sources are not
 	$(PY) -m pytest -m slow tests/tidy/test_packaging.py
