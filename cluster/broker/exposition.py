@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class MetricsServer:
-    """Serves what `observe` sees at the time of a request."""
+    """Serves what `observe` sees at the time of a request; nothing before that is set."""
 
-    def __init__(self, observe: Callable[[], Observed]) -> None:
-        self._observe = observe
+    def __init__(self) -> None:
+        self.observe: Callable[[], Observed] | None = None
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
@@ -77,7 +77,9 @@ class MetricsServer:
         if method not in (b"GET", b"HEAD") or path != b"/metrics":
             return _response("404 Not Found", "text/plain; charset=utf-8", b"GET /metrics\n")
         await asyncio.get_running_loop().run_in_executor(None, _import_client)
-        content_type, body = render(self._observe())
+        if self.observe is None:
+            return _response("503 Service Unavailable", "text/plain; charset=utf-8", b"starting\n")
+        content_type, body = render(self.observe())
         return _response("200 OK", content_type, b"" if method == b"HEAD" else body)
 
 

@@ -20,7 +20,7 @@ import socket
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 
 from cluster.broker.clock import Alarm, now_ms
 from cluster.broker.disk import DataDirectory, FileDisk
@@ -59,17 +59,21 @@ async def serve(config: BrokerConfig) -> str | None:
 
     Raises OSError, OncelogError or DirectoryRefused when it cannot start.
     """
-    with DataDirectory(config.data_dir) as directory:
+    metrics = MetricsServer()
+    async with AsyncExitStack() as opened:
+        directory = opened.enter_context(DataDirectory(config.data_dir))
         store = await SqliteStore.open(
             config.store_path,
             Options(wal=config.store_wal),
             on_blocked=lambda seconds: _blocked(config, seconds),
         )
-        try:
-            broker = Broker(config, directory.disk, store)
-        except BaseException:
-            await store.close()
-            raise
+        opened.push_async_callback(store.close)
+        opened.callback(metrics.close)
+        url = None
+        if config.listen_metrics is not None:
+            url = await metrics.start(config.listen_metrics)
+        broker = Broker(config, directory.disk, store, url)
+        metrics.observe = broker.observe
         return await broker.run()
 
 
@@ -83,17 +87,29 @@ def _blocked(config: BrokerConfig, seconds: float) -> None:
 
 
 class Broker:
-    """A broker: `await run()` serves until it was told to stop, or failed."""
+    """A broker: `await run()`, in the turn of the loop that made it, serves until its end."""
 
-    node: Node
+    def __init__(
+        self,
+        config: BrokerConfig,
+        disk: FileDisk,
+        store: MetadataStore,
+        metrics_url: str | None = None,
+    ) -> None:
+        """Read whose directory it is and bind the address for clients and brokers.
 
-    def __init__(self, config: BrokerConfig, disk: FileDisk, store: MetadataStore) -> None:
-        """Bind the address for clients and brokers; raises OSError."""
+        Raises BrokerFailed, DiskError or OSError.
+        """
         loop = self._loop = asyncio.get_running_loop()
         self._config = config
-        self._disk = disk
+        self._metrics_url = metrics_url
         self._ended: asyncio.Future[str | None] = loop.create_future()
         self._router = RouterEndpoint(loop, config.listen_zmq, on_turn=self._arrived)
+        try:
+            self.node = make_node(config, disk, self._router.port, metrics_url)
+        except BaseException:
+            self._router.close()
+            raise
         self._links = Links(
             loop, config.node_id, self.deliver,
             heartbeat_ms=config.heartbeat_ms, heartbeat_timeout_ms=config.heartbeat_timeout_ms,
@@ -104,8 +120,6 @@ class Broker:
             loop, router=self._router, links=self._links, syncs=self._syncs,
             metadata=self._metadata, stopped=self._end,
         )  # fmt: skip
-        self._metrics = MetricsServer(self._observe)
-        self._metrics_url: str | None = None
         self._alarm = Alarm(loop, lambda: self.deliver(events.Tick()))
         self._malformed = 0
         self._serves = False
@@ -114,31 +128,18 @@ class Broker:
     # -- from start to end --------------------------------------------------------------------
 
     async def run(self) -> str | None:
-        """Serve; what failed, None after an orderly stop. Raises when it cannot start."""
+        """Serve; what failed, None after an orderly stop."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._signalled, number)
+        self._metadata.start()
         try:
-            if self._config.listen_metrics is not None:
-                self._metrics_url = await self._metrics.start(self._config.listen_metrics)
-            self.node = self._make_node()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._signalled, number)
-            self._metadata.start()
             return await self._ended
         finally:
-            await self._close()
-
-    def _make_node(self) -> Node:
-        settings = node_settings(self._config, self._router.port, self._metrics_url)
-        try:
-            node = Node(settings, self._disk, now_ms())
-        except ValueError as error:
-            raise BrokerFailed(f"{self._config.data_dir}: {error}") from None
-        known = node.logs.cluster_id
-        if None not in (known, settings.cluster_id) and known != settings.cluster_id:
-            raise BrokerFailed(
-                f"{self._config.data_dir} belongs to cluster {known}, not to"
-                f" {settings.cluster_id}, which cluster_id asks for"
-            )
-        return node
+            self._alarm.cancel()
+            await self._metadata.close()
+            self._syncs.close()
+            self._links.close(LINGER_MS)
+            self._router.close(LINGER_MS)
 
     def _signalled(self, number: signal.Signals) -> None:
         """Stop in good order; at once when asked a second time or when that takes too long."""
@@ -151,14 +152,6 @@ class Broker:
     def _end(self, failure: str | None) -> None:
         if not self._ended.done():
             self._ended.set_result(failure)
-
-    async def _close(self) -> None:
-        self._alarm.cancel()
-        self._metrics.close()
-        await self._metadata.close()
-        self._syncs.close()
-        self._links.close(LINGER_MS)
-        self._router.close(LINGER_MS)
 
     # -- events -------------------------------------------------------------------------------
 
@@ -207,11 +200,28 @@ class Broker:
         log.info("serving at %s in incarnation %d", self._router.endpoint, self.node.incarnation)
         gc.freeze()  # what there is now stays: collections need not look at it again
 
-    def _observe(self) -> Observed:
+    def observe(self) -> Observed:
+        """What a scrape reads."""
         sockets = Sockets(
             self._malformed, self._executor.hangups, self._router.unreachable, self._links.unsent
         )
         return Observed(self.node, sockets)
+
+
+def make_node(config: BrokerConfig, disk: FileDisk, port: int, metrics_url: str | None) -> Node:
+    """The machine; BrokerFailed if the directory is another node's or another cluster's."""
+    settings = node_settings(config, port, metrics_url)
+    try:
+        node = Node(settings, disk, now_ms())
+    except ValueError as error:
+        raise BrokerFailed(f"{config.data_dir}: {error}") from None
+    known = node.logs.cluster_id
+    if None not in (known, settings.cluster_id) and known != settings.cluster_id:
+        raise BrokerFailed(
+            f"{config.data_dir} belongs to cluster {known}, not to {settings.cluster_id}, which"
+            " cluster_id asks for"
+        )
+    return node
 
 
 def node_settings(config: BrokerConfig, port: int, metrics_url: str | None) -> NodeSettings:
