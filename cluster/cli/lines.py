@@ -9,11 +9,13 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 
+from cluster.errors import OncelogError
+
 READ_BYTES = 256 * 1024  # bytes of one read: some thousand records handed over at once
 LINE_BYTES_MAX = 64 * 1024 * 1024  # bytes of an unfinished line kept: no batch can hold it anyway
 
 
-class LineTooLong(ValueError):
+class LineTooLong(OncelogError):
     """A line does not end within LINE_BYTES_MAX."""
 
 

@@ -19,8 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
-from zlib import crc32
 
+from cluster.client.partitioner import partition_of
 from cluster.errors import OncelogError
 from cluster.limits import LEDGER_ROWS_MAX
 
@@ -97,11 +97,6 @@ def _transfer(where: str, row: dict[str, str | None]) -> Transfer:
     return Transfer(name, account, counter_account, cents)
 
 
-def partition_of(account: bytes, partitions: int) -> int:
-    """The partition of every transfer that leaves `account`."""
-    return crc32(account) % partitions
-
-
 class Workload:
     """`records` numbered transfers over `partitions` partitions, from a ledger of `rows` rows."""
 
@@ -115,7 +110,8 @@ class Workload:
         self.keys = [transfer.account.encode() for transfer in ledger]
         self.tails = [_tail(transfer) for transfer in ledger]
         """Bytes of each row's record after the round: with them the record is told exactly."""
-        self.partition_of_row = array("i", (partition_of(key, partitions) for key in self.keys))
+        homes = {key: partition_of(key, partitions) for key in set(self.keys)}
+        self.partition_of_row = array("i", (homes[key] for key in self.keys))
         self._rows_in = [array("q") for _ in range(partitions)]
         self._pairs_in: list[list[tuple[bytes, bytes]]] = [[] for _ in range(partitions)]
         for row, partition in enumerate(self.partition_of_row):

@@ -1,0 +1,48 @@
+"""The command `oncelog`: its commands put together, and its errors as one clear line each.
+
+Exit status: 0 done, 1 could not be done, 2 wrong use or wrong configuration, 130 interrupted.
+Commands import what they need when they run, so that `oncelog --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from cluster.cli import chaos, lifecycle, records, topic
+from cluster.errors import ConfigError, OncelogError
+
+app = typer.Typer(
+    name="oncelog",
+    help="A replicated, idempotent, partitioned log: a retry never becomes a second message.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(lifecycle.up)
+app.command()(lifecycle.down)
+app.command()(lifecycle.broker)
+app.command()(records.produce)
+app.command()(records.consume)
+app.command()(lifecycle.demo)
+app.add_typer(topic.app, name="topic")
+app.add_typer(chaos.app, name="chaos")
+
+
+def main() -> None:
+    """Run the command of this process's arguments and exit with its status."""
+    try:
+        app()
+    except ConfigError as error:
+        _fail(error, 2)
+    except OncelogError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: OncelogError, status: int) -> None:
+    typer.echo(f"oncelog: {error}", err=True)
+    sys.exit(status)

@@ -1,0 +1,188 @@
+"""What runs behind `oncelog up`: one process that starts the brokers and keeps them alive.
+
+Owns: the lock on the directory and the signals. SIGTERM and SIGINT end the cluster in good order:
+brokers hand over what they lead, flush, and leave a clean marker. A second signal ends them at
+once. A supervisor that is killed takes its brokers with it: the kernel tells them to stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import typer
+
+from cluster.cli.find import CommandFailed
+from cluster.testing.layout import (
+    IN_SYNC_DEFAULT,
+    REPLICAS_DEFAULT,
+    AlreadyRunning,
+    Settings,
+    end_leftovers,
+    hold,
+    prepare,
+    supervisor,
+)
+from cluster.testing.local import LocalCluster
+from cluster.testing.process import CONFIG_EXIT_STATUS, BrokerFailed, environment
+
+LOG_NAME = "supervisor.log"
+ENDED_WITHIN_S = 20.0  # s that `oncelog down` waits: brokers have ten, and are killed then
+END_AT_ONCE_WITHIN_S = 5.0  # s likewise after the second signal, which kills them
+END_POLL_S = 0.02  # s between looks at a supervisor that is ending
+
+
+async def supervise(directory: Path, settings: Settings, ready_fd: int | None) -> None:
+    """Run the cluster until a signal ends it. `ready_fd` hears what the terminal hears."""
+    began = time.monotonic()
+    _make(directory)
+    with hold(directory):
+        homes = prepare(directory, settings)
+        end_leftovers(directory)
+        ending = _signals()
+        cluster = LocalCluster(
+            directory, homes, revive=True, orphan_signal=signal.SIGTERM, tell=_say
+        )
+        starting = asyncio.create_task(cluster.start())
+        try:
+            if await _comes_first(starting, ending):
+                await _started(starting, directory)
+                _announce(cluster, round((time.monotonic() - began) * 1000), ready_fd)
+                await ending.wait()
+        finally:
+            starting.cancel()
+            ending.clear()
+            stopping = asyncio.create_task(cluster.stop())
+            if not await _comes_first(stopping, ending):
+                await cluster.stop(within_s=0)
+            await stopping
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CommandFailed(f"{directory}: {error.strerror}") from None
+
+
+def _signals() -> asyncio.Event:
+    """An event set by each SIGINT and SIGTERM."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ending.set)
+    return ending
+
+
+async def _comes_first(task: asyncio.Task[None], ending: asyncio.Event) -> bool:
+    """Wait for the task or for a signal; True if the task is done and no signal came."""
+    waiting = asyncio.create_task(ending.wait())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    return task.done() and not ending.is_set()
+
+
+async def _started(starting: asyncio.Task[None], directory: Path) -> None:
+    try:
+        await starting
+    except BrokerFailed as error:
+        if error.status != CONFIG_EXIT_STATUS:
+            raise
+        typer.echo(f"oncelog: {error}", err=True)
+        raise typer.Exit(CONFIG_EXIT_STATUS) from None
+    except TimeoutError:
+        logs = directory / "broker-*" / "broker.log"
+        raise CommandFailed(f"the cluster did not become ready; see {logs}") from None
+
+
+def _announce(cluster: LocalCluster, ms: int, ready_fd: int | None) -> None:
+    """Say that the cluster is ready, and what a small one cannot do."""
+    count = len(cluster.brokers)
+    lines = [f"ready in {ms} ms: {', '.join(cluster.bootstrap)}"]
+    if count < REPLICAS_DEFAULT:
+        lines.append(
+            f"{count} of {REPLICAS_DEFAULT} brokers: topics get {count} replicas,"
+            f" min in-sync {min(count, IN_SYNC_DEFAULT)}"
+        )
+    for line in lines:
+        _say(line)
+    if ready_fd is not None:
+        with os.fdopen(ready_fd, "w", encoding="utf-8") as pipe:
+            pipe.write("".join(f"{line}\n" for line in lines))
+
+
+def _say(line: str) -> None:
+    typer.echo(line)
+    sys.stdout.flush()
+
+
+def detach(directory: Path, settings: Settings) -> None:
+    """Start a supervisor in the background and return once the cluster is ready."""
+    _make(directory)
+    running = supervisor(directory)
+    if running is not None:
+        raise AlreadyRunning(f"the cluster in {directory} runs already (pid {running})")
+    log_path = directory / LOG_NAME
+    read_end, write_end = os.pipe()
+    command = [sys.executable, "-P", "-m", "cluster.cli", "up", "--dir", str(directory)]
+    command += [*_arguments(settings), "--ready-fd", str(write_end)]
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=environment(),
+            pass_fds=(write_end,),
+            start_new_session=True,
+        )
+    os.close(write_end)
+    with os.fdopen(read_end, encoding="utf-8") as pipe:
+        told = pipe.read()
+    if told:
+        typer.echo(told, nl=False)
+        return
+    status = process.wait()
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines() or ["no reason"]
+    typer.echo(lines[-1], err=True)
+    raise typer.Exit(status or 1)
+
+
+def _arguments(settings: Settings) -> list[str]:
+    """`settings` as options of `oncelog up`."""
+    arguments = []
+    if settings.brokers is not None:
+        arguments += ["--brokers", str(settings.brokers)]
+    if settings.base_port is not None:
+        arguments += ["--base-port", str(settings.base_port)]
+    if settings.allow_faults is not None:
+        arguments.append("--allow-faults" if settings.allow_faults else "--no-faults")
+    if settings.flush is not None:
+        arguments += ["--flush", settings.flush]
+    return arguments
+
+
+def end(directory: Path) -> None:
+    """End the cluster of `directory` and wait until nothing of it runs."""
+    pid = supervisor(directory)
+    if pid is None:
+        if not end_leftovers(directory):
+            raise CommandFailed(f"no cluster runs in {directory}")
+        return
+    for within_s in (ENDED_WITHIN_S, END_AT_ONCE_WITHIN_S):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + within_s
+        while supervisor(directory) == pid:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(END_POLL_S)
+        else:
+            return
+    raise CommandFailed(f"the cluster in {directory} does not end (pid {pid})")

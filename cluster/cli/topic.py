@@ -1,0 +1,144 @@
+"""`oncelog topic`: create, list, describe and delete topics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from cluster.cli.find import Bootstrap, Directory, addresses, run
+from cluster.errors import ConfigError
+
+PARTITIONS_DEFAULT = 6
+REPLICAS_DEFAULT = 3
+IN_SYNC_DEFAULT = 2
+IN_SYNC_KEY = "min.insync.replicas"
+
+app = typer.Typer(help="Create, list, describe and delete topics.", no_args_is_help=True)
+
+Name = Annotated[str, typer.Argument(metavar="TOPIC")]
+
+
+@app.command()
+def create(
+    name: Name,
+    *,
+    partitions: Annotated[int, typer.Option(min=1)] = PARTITIONS_DEFAULT,
+    replicas: Annotated[int, typer.Option(min=1)] = REPLICAS_DEFAULT,
+    config: Annotated[
+        list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="May be repeated.")
+    ] = None,
+    if_not_exists: Annotated[
+        bool, typer.Option("--if-not-exists", help="An existing topic is no error.")
+    ] = False,
+    directory: Directory = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Create a topic. With fewer brokers than replicas asked for, it gets as many as there are."""
+    settings = parse_config(config or [])
+    found = addresses(directory, bootstrap)
+    run(_create(found, name, (partitions, replicas), settings, if_not_exists=if_not_exists))
+
+
+def parse_config(pairs: list[str]) -> dict[str, str]:
+    """`key=value` arguments as a mapping; raises ConfigError for any other form."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise ConfigError("--config", pair, "KEY=VALUE")
+        settings[key.strip()] = value.strip()
+    return settings
+
+
+async def _create(
+    found: list[str],
+    name: str,
+    size: tuple[int, int],
+    settings: dict[str, str],
+    *,
+    if_not_exists: bool,
+) -> None:
+    from cluster.client import Admin
+
+    partitions, replicas = size
+    async with Admin(found) as admin:
+        brokers = len((await admin.describe_cluster()).brokers)
+        replicas, settings, told = capped(brokers, replicas, settings)
+        await admin.create_topic(
+            name,
+            partitions=partitions,
+            replicas=replicas,
+            config=settings,
+            if_not_exists=if_not_exists,
+        )
+    for line in told:
+        typer.echo(line, err=True)
+    typer.echo(f"topic {name}: {partitions} partitions, {replicas} replicas")
+
+
+def capped(
+    brokers: int, replicas: int, settings: dict[str, str]
+) -> tuple[int, dict[str, str], list[str]]:
+    """Replicas and settings that so many brokers can keep, and what there is to say about it."""
+    told = []
+    if replicas > brokers:
+        told.append(f"replicas: {brokers} instead of {replicas}, the cluster has no more brokers")
+        replicas = brokers
+    in_sync = settings.get(IN_SYNC_KEY, str(IN_SYNC_DEFAULT))
+    if in_sync.isdigit() and int(in_sync) > replicas:
+        told.append(f"{IN_SYNC_KEY}: {replicas} instead of {in_sync}, there are no more replicas")
+        settings = settings | {IN_SYNC_KEY: str(replicas)}
+    return replicas, settings, told
+
+
+@app.command("list")
+def list_(*, directory: Directory = None, bootstrap: Bootstrap = None) -> None:
+    """Print the name of every topic, one a line."""
+    run(_list(addresses(directory, bootstrap)))
+
+
+async def _list(found: list[str]) -> None:
+    from cluster.client import Admin
+
+    async with Admin(found) as admin:
+        for name in sorted(await admin.list_topics()):
+            typer.echo(name)
+
+
+@app.command()
+def describe(name: Name, *, directory: Directory = None, bootstrap: Bootstrap = None) -> None:
+    """Print a topic's partitions, with leader, epoch and in-sync replicas, and its settings."""
+    run(_describe(addresses(directory, bootstrap), name))
+
+
+async def _describe(found: list[str], name: str) -> None:
+    from cluster.client import Admin
+
+    async with Admin(found) as admin:
+        topic = await admin.describe_topic(name)
+    typer.echo("partition  leader  epoch  replicas  in sync")
+    for index, part in sorted(topic.partitions.items()):
+        replicas, in_sync = _ids(part.replicas), _ids(part.in_sync)
+        leader = "none" if part.leader < 0 else part.leader
+        typer.echo(f"{index:9}  {leader:>6}  {part.leader_epoch:5}  {replicas:8}  {in_sync}")
+    for key, value in sorted(topic.config.items()):
+        typer.echo(f"{key}={value}")
+
+
+def _ids(nodes: tuple[int, ...]) -> str:
+    return ",".join(map(str, nodes))
+
+
+@app.command()
+def delete(name: Name, *, directory: Directory = None, bootstrap: Bootstrap = None) -> None:
+    """Delete a topic and everything in it."""
+    run(_delete(addresses(directory, bootstrap), name))
+
+
+async def _delete(found: list[str], name: str) -> None:
+    from cluster.client import Admin
+
+    async with Admin(found) as admin:
+        await admin.delete_topic(name)
+    typer.echo(f"topic {name} deleted")

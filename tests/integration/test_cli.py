@@ -1,0 +1,249 @@
+"""The commands against real broker processes, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ENDS_WITHIN_S = 60
+
+
+def oncelog(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "cluster.cli", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=ENDS_WITHIN_S,
+    )
+
+
+def told(*arguments: str, given: str | None = None) -> str:
+    """What a command that must succeed prints to stdout."""
+    ran = oncelog(*arguments, given=given)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
+
+
+def lives(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def members(directory: Path) -> dict[int, int]:
+    """Node id to pid, as cluster.json has them."""
+    found = json.loads((directory / "cluster.json").read_text())
+    return {broker["id"]: broker["pid"] for broker in found["brokers"]}
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while not holds():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cluster of three brokers on free ports that may be broken."""
+    path = tmp_path_factory.mktemp("cluster")
+    up = told("up", "--dir", str(path), "--base-port", "0", "--allow-faults", "--detach")
+    assert re.match(r"ready in \d+ ms", up)
+    pids = members(path).values()
+    yield path
+    told("down", "--dir", str(path))
+    assert not any(map(lives, pids))
+    assert not (path / "cluster.json").exists()
+
+
+@pytest.fixture
+def at(directory: Path) -> list[str]:
+    return ["--dir", str(directory)]
+
+
+def test_a_topic_is_created_listed_described_and_deleted(at: list[str]) -> None:
+    told("topic", "create", "orders", "--partitions", "2", "--config", "segment.bytes=65536", *at)
+    assert told("topic", "list", *at).split() == ["orders"]
+    described = told("topic", "describe", "orders", *at)
+    assert len(re.findall(r"^ +\d+ +[123] +\d+ +\d,\d,\d +\d", described, re.MULTILINE)) == 2
+    assert "segment.bytes=65536" in described
+    again = oncelog("topic", "create", "orders", *at)
+    assert again.returncode == 1
+    assert "TOPIC_ALREADY_EXISTS" in again.stderr
+    told("topic", "create", "orders", "--if-not-exists", *at)
+    told("topic", "delete", "orders", *at)
+    assert told("topic", "list", *at) == ""
+
+
+def test_what_was_produced_is_consumed_in_order_and_then_it_stops(
+    at: list[str], tmp_path: Path
+) -> None:
+    lines = [f"record {number}" for number in range(5_000)]
+    (tmp_path / "in").write_text("\n".join(lines) + "\n")
+    told("topic", "create", "lines", "--partitions", "1", *at)
+    told("produce", "lines", "--file", str(tmp_path / "in"), *at)
+    told("produce", "lines", *at, given="the last one without a newline")
+    told("consume", "lines", "--file", str(tmp_path / "out"), *at)
+    assert (tmp_path / "out").read_text().splitlines() == [
+        *lines,
+        "the last one without a newline",
+    ]
+    tail = told("consume", "lines", "--offset", "4999", "--show-offsets", *at)
+    assert tail.splitlines() == [
+        "0:4999\trecord 4999",
+        "0:5000\tthe last one without a newline",
+    ]
+
+
+def test_keys_keep_their_records_on_one_partition(at: list[str]) -> None:
+    told("topic", "create", "keyed", "--partitions", "3", *at)
+    given = "".join(f"{number % 5}:{number}\n" for number in range(100))
+    told("produce", "keyed", "--key-separator", ":", *at, given=given)
+    everything = []
+    for partition in range(3):
+        values = [
+            int(v) for v in told("consume", "keyed", "--partition", str(partition), *at).split()
+        ]
+        for key in {value % 5 for value in values}:
+            mine = [value for value in values if value % 5 == key]
+            assert mine == list(range(key, 100, 5))
+        everything += values
+    assert sorted(everything) == list(range(100))
+
+
+def test_follow_goes_on_until_interrupted(at: list[str]) -> None:
+    told("topic", "create", "followed", "--partitions", "1", *at)
+    told("produce", "followed", *at, given="before\n")
+    following = subprocess.Popen(
+        [sys.executable, "-m", "cluster.cli", "consume", "followed", "--follow", *at],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert following.stdout is not None
+    with following.stdout as lines:
+        assert lines.readline() == "before\n"
+        told("produce", "followed", *at, given="after\n")
+        assert lines.readline() == "after\n"
+        following.send_signal(signal.SIGINT)
+        assert following.wait(ENDS_WITHIN_S) == 130
+
+
+def test_an_unknown_topic_is_one_clear_line(at: list[str]) -> None:
+    for command in (["consume", "nothing"], ["topic", "describe", "nothing"]):
+        ran = oncelog(*command, *at)
+        assert ran.returncode == 1
+        assert ran.stderr.startswith("oncelog: ")
+        assert ran.stderr.count("\n") == 1
+
+
+def test_without_a_broker_every_command_says_so_in_one_line() -> None:
+    for command in (["topic", "list"], ["consume", "t"], ["produce", "t"]):
+        ran = oncelog(*command, "--bootstrap", "127.0.0.1:9", given="x\n")
+        assert ran.returncode == 1
+        assert ran.stderr.startswith("oncelog: ")
+        assert "127.0.0.1:9" in ran.stderr
+        assert ran.stderr.count("\n") == 1
+
+
+def test_the_cluster_is_not_started_twice(at: list[str]) -> None:
+    for detach in ([], ["--detach"]):
+        ran = oncelog("up", *at, *detach)
+        assert ran.returncode == 1
+        assert "runs already" in ran.stderr
+
+
+def test_dropped_acks_duplicate_nothing(at: list[str]) -> None:
+    told("topic", "create", "unacked", "--partitions", "1", *at)
+    assert "broker 1, 2, 3" in told("chaos", "drop-acks", "--percent", "30", *at)
+    for number in range(5):
+        told("produce", "unacked", *at, given=f"{number}\n")
+    told("chaos", "drop-acks", "--percent", "0", *at)
+    assert told("consume", "unacked", *at).split() == ["0", "1", "2", "3", "4"]
+
+
+def test_a_killed_broker_is_brought_back_with_everything_acked(
+    at: list[str], directory: Path
+) -> None:
+    told("topic", "create", "kept", "--partitions", "3", *at)
+    told("produce", "kept", *at, given="".join(f"{n}\n" for n in range(1_000)))
+    before = members(directory)
+    told("chaos", "kill", "--broker", "2", *at)
+    eventually(lambda: members(directory).get(2, before[2]) != before[2])
+    assert not lives(before[2])
+    assert sorted(map(int, told("consume", "kept", *at).split())) == list(range(1_000))
+
+
+def test_a_paused_broker_stops_nothing_and_goes_on(at: list[str], directory: Path) -> None:
+    told("topic", "create", "paused", "--partitions", "3", *at)
+    told("chaos", "pause", "--broker", "3", *at)
+    told("produce", "paused", *at, given="one\ntwo\n")
+    told("chaos", "resume", "--broker", "3", *at)
+    assert sorted(told("consume", "paused", *at).split()) == ["one", "two"]
+    assert lives(members(directory)[3])
+
+
+def test_a_cluster_that_allows_no_faults_takes_none(tmp_path: Path) -> None:
+    at = ["--dir", str(tmp_path)]
+    told("up", *at, "--brokers", "1", "--base-port", "0", "--detach")
+    try:
+        for command in (["pause", "--broker", "1"], ["drop-acks", "--percent", "5"]):
+            ran = oncelog("chaos", *command, *at)
+            assert ran.returncode == 1
+            assert "allow_faults = true" in ran.stderr
+    finally:
+        told("down", *at)
+
+
+def test_one_broker_is_a_cluster_with_capped_replicas(tmp_path: Path) -> None:
+    at = ["--dir", str(tmp_path)]
+    up = told("up", *at, "--brokers", "1", "--base-port", "0", "--detach")
+    try:
+        assert "1 of 3 brokers: topics get 1 replicas, min in-sync 1" in up
+        created = oncelog("topic", "create", "small", *at)
+        assert created.returncode == 0
+        assert "replicas: 1 instead of 3" in created.stderr
+        told("produce", "small", *at, given="kept\n")
+    finally:
+        told("down", *at)
+    refused = oncelog("up", *at, "--brokers", "3")
+    assert refused.returncode == 2
+    assert "--brokers: expected 1" in refused.stderr
+    told("up", *at, "--detach")
+    try:
+        assert told("consume", "small", *at) == "kept\n"
+    finally:
+        told("down", *at)
+
+
+def test_a_supervisor_that_is_killed_leaves_no_broker(tmp_path: Path) -> None:
+    at = ["--dir", str(tmp_path)]
+    told("up", *at, "--base-port", "0", "--brokers", "2", "--allow-faults", "--detach")
+    pids = members(tmp_path)
+    os.kill(pids[1], signal.SIGSTOP)
+    os.kill(int((tmp_path / "supervisor.lock").read_text()), signal.SIGKILL)
+    eventually(lambda: not lives(pids[2]))
+    told("down", *at)  # a stopped process cannot hear that its supervisor is gone
+    eventually(lambda: not lives(pids[1]))
+
+
+def test_ctrl_c_ends_a_cluster_in_the_foreground(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cluster.cli", "up", "--dir", str(tmp_path), "--base-port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as up:
+        assert up.stdout is not None
+        assert up.stdout.readline().startswith("ready in ")
+        pids = members(tmp_path).values()
+        up.send_signal(signal.SIGINT)
+        assert up.wait(ENDS_WITHIN_S) == 0
+    assert not any(map(lives, pids))
