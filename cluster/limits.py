@@ -47,7 +47,7 @@ PARKED_FETCHES_MAX = 10_000  # fetches one broker keeps parked over all connecti
 LOG_TAIL_BYTES = 1024 * 1024  # bytes of a log kept in memory for readers at its end, per partition
 SCAN_WINDOW_BYTES = 4 * 1024 * 1024  # bytes read at once to check or replay a segment
 OPEN_SEGMENTS_MAX = 4  # files per log held open only for reading; the active one comes on top
-SNAPSHOTS_KEPT = 3  # producer snapshots per log: the newest may be torn, one more for a deep cut
+SNAPSHOTS_KEPT = 3  # newest snapshots of producers kept per log: the last may be torn or cut off
 
 # Metadata store
 STORE_KEY_LENGTH_MAX = 512  # characters: the longest key is "topics/" and a topic name
@@ -62,6 +62,7 @@ STORE_RETRY_MS = 100  # ms before a write that the store refused is reported and
 STORE_TOMBSTONES_KEPT = 4_096  # revisions a deletion is remembered; older copies are read anew
 STORE_LEASE_LAG_MS = 200  # ms after a lease's end by which every process has seen its keys go
 LEASE_MS_MIN = 100  # ms: below, ordinary scheduling delays would end leases
+LEASE_SLOTS = 65_536  # leases whose pulses do not overwrite each other: a sparse file of 2 MiB
 LEASE_MS_MAX = 3_600_000  # ms: a lease is a failure detector, an hour is none
 
 # Sockets

@@ -6,7 +6,8 @@ and its own outcome.
 
 Invariants: the journal is a rollback journal (write-ahead logging loses commits of concurrent
 connections below SQLite 3.51.3, sqlite.org/wal.html, "WAL-reset bug") and every commit is synced.
-`leases` never outlive the boot they were granted in. A deleted key stays as a tombstone, a row
+`leases` never outlive the boot they were granted in; how long one lasts is in `Pulses`, beside the
+file, so that keeping it alive takes no lock. A deleted key stays as a tombstone, a row
 without value, until STORE_TOMBSTONES_KEPT revisions later, so changes are one indexed query.
 """
 
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.control.patience import Patience
+from cluster.control.pulses import Pulses
 from cluster.control.store import (
     Committed,
     Condition,
@@ -43,8 +45,7 @@ _SCHEMA = (
     "CREATE INDEX keys_by_version ON keys (version)",
     "CREATE INDEX keys_by_lease ON keys (lease) WHERE lease IS NOT NULL",
     "CREATE INDEX tombstones ON keys (version) WHERE value IS NULL",
-    "CREATE TABLE leases (id INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL,"
-    " ttl_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL)",
+    "CREATE TABLE leases (id INTEGER PRIMARY KEY AUTOINCREMENT, boot_id TEXT NOT NULL)",
     "INSERT INTO store VALUES (1, 0, 0)",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
@@ -67,20 +68,13 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class KeepAlive:
-    """Start a lease's time again; answers whether it was alive."""
-
-    lease: int
-
-
-@dataclass(frozen=True, slots=True)
 class Revoke:
     """End a lease; answers whether it was alive."""
 
     lease: int
 
 
-Call = Transact | Grant | KeepAlive | Revoke
+Call = Transact | Grant | Revoke
 Answer = Outcome | int | bool
 
 
@@ -91,8 +85,8 @@ class Delta:
     revision: int
     rows: Sequence[tuple[str, bytes | None, int]]
     full: bool
-    next_expiry_ms: int | None
-    """When the first lease ends unless kept alive, on the clock of this boot."""
+    leases: tuple[int, ...]
+    """Every lease of this boot that has not ended."""
 
 
 class CommitUnknown(StoreError):
@@ -107,8 +101,17 @@ def is_full(error: sqlite3.Error) -> bool:
 class Database:
     """The file at `path`, with the clock and boot that its leases go by."""
 
-    def __init__(self, path: Path, *, wal: bool, boot_id: str, clock_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        pulses: Pulses,
+        *,
+        wal: bool,
+        boot_id: str,
+        clock_ms: Callable[[], int],
+    ) -> None:
         self.path = path
+        self._pulses = pulses
         self._mode = "wal" if wal else "truncate"
         self._boot_id = boot_id
         self._clock_ms = clock_ms
@@ -189,11 +192,9 @@ class Database:
         connection = self._open_connection()
         try:
             patience.insist(lambda: connection.execute("BEGIN IMMEDIATE"), deadline)
-            blocked_ms = patience.blocked_ms()
             unchanged = connection.total_changes
             (self._revision,) = connection.execute("SELECT revision FROM store").fetchone()
             before, now_ms = self._revision, self._clock_ms()
-            self._forgive(connection, now_ms, blocked_ms)
             self._sweep(connection, now_ms)
             answers = [self._answer(connection, call, now_ms) for call in calls]
             if self._revision != before:
@@ -242,12 +243,10 @@ class Database:
             case Transact(conditions, writes):
                 return self._transact(connection, conditions, writes)
             case Grant(ttl_ms):
-                row = (self._boot_id, ttl_ms, now_ms + ttl_ms)
-                statement = "INSERT INTO leases (boot_id, ttl_ms, expires_ms) VALUES (?, ?, ?)"
-                return connection.execute(statement, row).lastrowid or 0
-            case KeepAlive(lease):
-                statement = "UPDATE leases SET expires_ms = ? + ttl_ms WHERE id = ?"
-                return connection.execute(statement, (now_ms, lease)).rowcount == 1
+                statement = "INSERT INTO leases (boot_id) VALUES (?)"
+                lease = connection.execute(statement, (self._boot_id,)).lastrowid or 0
+                self._pulses.begin(lease, now_ms, ttl_ms)
+                return lease
             case Revoke(lease):
                 return self._end_lease(connection, lease)
 
@@ -283,31 +282,16 @@ class Database:
                     (self._revision, key),
                 )
 
-    def _forgive(self, connection: sqlite3.Connection, now_ms: int, blocked_ms: int) -> None:
-        """Give back to leases the time in which nobody could have kept them alive.
-
-        A lease alive when this process began to wait for the lock and due now gets what it had
-        left then: else one stopped process would end every lease of the cluster.
-        """
-        if blocked_ms:
-            since_ms = now_ms - blocked_ms
-            connection.execute(
-                "UPDATE leases SET expires_ms = min(ttl_ms, expires_ms - ?) + ?"
-                " WHERE boot_id = ? AND expires_ms > ? AND expires_ms <= ?",
-                (since_ms, now_ms, self._boot_id, since_ms, now_ms),
-            )
-
     def _sweep(self, connection: sqlite3.Connection, now_ms: int) -> None:
         """End the leases whose time or boot has passed."""
-        due = connection.execute(
-            "SELECT id FROM leases WHERE boot_id <> ? OR expires_ms <= ? ORDER BY id",
-            (self._boot_id, now_ms),
-        ).fetchall()
-        for (lease,) in due:
-            self._end_lease(connection, lease)
+        rows = connection.execute("SELECT id, boot_id FROM leases ORDER BY id").fetchall()
+        for lease, boot_id in rows:
+            if boot_id != self._boot_id or self._pulses.until(lease) <= now_ms:
+                self._end_lease(connection, lease)
 
     def _end_lease(self, connection: sqlite3.Connection, lease: int) -> bool:
         ended = connection.execute("DELETE FROM leases WHERE id = ?", (lease,)).rowcount == 1
+        self._pulses.end(lease)
         deleted = connection.execute(
             "UPDATE keys SET value = NULL, lease = NULL, version = ? WHERE lease = ?",
             (self._revision + 1, lease),
@@ -352,13 +336,13 @@ class Database:
                 " OR NOT ?) ORDER BY version, key",
                 (0 if full else revision, full),
             ).fetchall()
-            (expiry,) = connection.execute(
-                "SELECT min(expires_ms) FROM leases WHERE boot_id = ?", (self._boot_id,)
-            ).fetchone()
+            leases = connection.execute(
+                "SELECT id FROM leases WHERE boot_id = ? ORDER BY id", (self._boot_id,)
+            ).fetchall()
         finally:
             undo(connection)
         self._data_version = data_version
-        return Delta(now, rows, full, expiry)
+        return Delta(now, rows, full, tuple(lease for (lease,) in leases))
 
 
 def connect(path: Path) -> sqlite3.Connection:

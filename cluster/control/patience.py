@@ -1,4 +1,4 @@
-"""Waiting for a lock that another process holds: bounded, reported, and accounted for.
+"""Waiting for a lock that another process holds: bounded and reported.
 
 Owns: when this process began to wait. SQLite's own busy handler would wait as long, but it cannot
 tell anybody, and it cannot be told to stop.
@@ -20,7 +20,6 @@ T = TypeVar("T")
 _PAUSE_MIN_S = 0.000_5  # about one commit of another process
 _PAUSE_MAX_S = 0.01
 _LONG_S = STORE_BLOCKED_MS / 1000
-_JUST_NOW_S = 0.1  # after a commit that had to wait, whoever is next in line follows within this
 
 
 class Patience:
@@ -31,7 +30,6 @@ class Patience:
         self._closing = closing
         self._since: float | None = None
         self._next_report = 0.0
-        self._long_wait: tuple[float, float] | None = None
 
     def insist(self, action: Callable[[], T], deadline: float) -> T:
         """Repeat `action` while the database is locked, until `deadline` (time.monotonic).
@@ -51,17 +49,6 @@ class Patience:
             self._wait(deadline, pause)
             pause = min(2 * pause, _PAUSE_MAX_S)
 
-    def blocked_ms(self) -> int:
-        """How long the file could not be written before now, asked once after taking the lock.
-
-        0 for waits that are not long: contention alone gives nobody an excuse.
-        """
-        wait, self._long_wait = self._long_wait, None
-        now = time.monotonic()
-        if wait is None or now - wait[1] > _JUST_NOW_S:
-            return 0
-        return round((now - wait[0]) * 1000)
-
     def _wait(self, deadline: float, pause: float) -> None:
         now = time.monotonic()
         if self._since is None:
@@ -78,9 +65,7 @@ class Patience:
         """The wait is over; one that was given up and taken up again counts from its start."""
         if self._since is None:
             return
-        now = time.monotonic()
-        if now - self._since >= _LONG_S:
-            self._long_wait = (self._since, now)
+        if time.monotonic() - self._since >= _LONG_S:
             self._report(0.0)
         self._since = None
 

@@ -137,8 +137,8 @@ class MetadataStore(Protocol):
     async def grant(self, ttl_ms: int) -> int:
         """A new lease, which ends `ttl_ms` after it was granted or last kept alive.
 
-        Its keys vanish then, seen by every process at most STORE_LEASE_LAG_MS later. Time in
-        which a store could not be written is given back to the leases alive at its start.
+        Its keys vanish then, seen by every process at most STORE_LEASE_LAG_MS later. A store
+        that cannot be written does not keep a lease from being kept alive.
         """
         ...
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from cluster.control.database import Answer, Call, CommitUnknown, Database, Delta
 from cluster.control.patience import Patience, is_busy
+from cluster.control.pulses import Pulses
 from cluster.control.store import StoreBusy, StoreError
 from cluster.limits import STORE_GROUP_MAX
 
@@ -55,6 +56,7 @@ class StoreThread:
     def __init__(
         self,
         database: Database,
+        pulses: Pulses,
         pace: Pace,
         *,
         moved: Callable[[Delta], None],
@@ -71,7 +73,8 @@ class StoreThread:
         self._closing = threading.Event()
         self._patience = Patience(lambda seconds: self._post(blocked, seconds), self._closing)
         self._seen = 0
-        self._next_expiry_ms: int | None = None
+        self._leases: tuple[int, ...] = ()
+        self._pulses = pulses
         self._read_late = False
         self._thread = threading.Thread(target=self._main, name="metadata-store", daemon=True)
 
@@ -140,9 +143,14 @@ class StoreThread:
     def _pause_s(self) -> float:
         """Until the next look: less if a lease may end, or a writer kept us from reading."""
         pause = _RETRY_READ_S if self._read_late else self._pace.poll_ms / 1000
-        if self._next_expiry_ms is not None:
-            pause = min(pause, (self._next_expiry_ms - self._pace.clock_ms()) / 1000)
+        due = self._next_expiry_ms()
+        if due is not None:
+            pause = min(pause, (due - self._pace.clock_ms()) / 1000)
         return max(pause, 0.001)
+
+    def _next_expiry_ms(self) -> int | None:
+        """When the first lease ends unless it is kept alive."""
+        return min((self._pulses.until(lease) for lease in self._leases), default=None)
 
     def _later(self) -> float:
         return time.monotonic() + self._pace.busy_ms / 1000
@@ -152,7 +160,7 @@ class StoreThread:
         try:
             self._database.open(self._patience, self._later())
             self._read_late = not self._read_if_moved()
-            due = self._next_expiry_ms
+            due = self._next_expiry_ms()
             if due is not None and due <= self._pace.clock_ms():
                 self._database.run((), self._patience, self._later())
                 self._read(self._later())
@@ -178,9 +186,8 @@ class StoreThread:
         self._send(changes)
 
     def _send(self, delta: Delta) -> None:
-        self._next_expiry_ms = delta.next_expiry_ms
-        if delta.full or delta.revision != self._seen:
-            self._seen = delta.revision
+        if delta.full or delta.revision != self._seen or delta.leases != self._leases:
+            self._seen, self._leases = delta.revision, delta.leases
             self._post(self._moved, delta)
 
     def _do(self, group: Sequence[Job]) -> None:

@@ -15,11 +15,11 @@ from cluster.control.database import (
     Call,
     Database,
     Grant,
-    KeepAlive,
     Revoke,
     Transact,
 )
 from cluster.control.patience import Patience
+from cluster.control.pulses import Pulses
 from cluster.control.store import Committed, Condition, Conflict, Delete, Put, StoreError
 
 
@@ -30,7 +30,10 @@ class Bench:
         self.now_ms = 1_000
         self.path = path
         self._patience = Patience(lambda _: None, threading.Event())
-        self.database = Database(path, wal=False, boot_id="boot", clock_ms=lambda: self.now_ms)
+        self.pulses = Pulses(path)
+        self.database = Database(
+            path, self.pulses, wal=False, boot_id="boot", clock_ms=lambda: self.now_ms
+        )
 
     def open(self) -> None:
         self.database.open(self._patience, time.monotonic() + 1)
@@ -47,6 +50,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path / "metadata.db")
     yield bench
     bench.database.drop()
+    bench.pulses.close()
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ def test_a_group_without_writes_leaves_the_file_alone(opened: Bench) -> None:
     opened.write(Put("a", b"1"))
     before = opened.path.stat().st_mtime_ns
     conflict = Transact((Condition("a", 9),), (Put("a", b"2"),))
-    assert opened.run(conflict, KeepAlive(4), Revoke(4)) == [Conflict("a"), False, False]
+    assert opened.run(conflict, Revoke(4)) == [Conflict("a"), False]
     assert opened.path.stat().st_mtime_ns == before
 
 
@@ -125,11 +129,16 @@ def test_all_keys_of_a_lease_go_at_one_revision(opened: Bench) -> None:
     (lease,) = opened.run(Grant(100))
     assert isinstance(lease, int)
     opened.write(Put("a", b"1", lease), Put("b", b"1", lease))
-    assert opened.database.changes_since(0).next_expiry_ms == 1_100
+    assert opened.database.changes_since(0).leases == (lease,)
+    assert opened.pulses.until(lease) == 1_100
     opened.now_ms = 1_099
-    assert opened.run(KeepAlive(lease)) == [True]
+    assert opened.pulses.beat(lease, opened.now_ms)
+    opened.now_ms = 1_100
+    opened.run()
+    assert opened.database.changes_since(1).rows == []
     opened.now_ms = 1_199
-    assert opened.run(KeepAlive(lease)) == [False]
+    opened.run()
+    assert not opened.pulses.beat(lease, opened.now_ms)
     assert opened.database.changes_since(1).rows == [("a", None, 2), ("b", None, 2)]
 
 
@@ -175,7 +184,7 @@ def test_a_damaged_file_is_refused(bench: Bench) -> None:
 
 
 def test_a_missing_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"absent/metadata\.db: unable to open"):
+    with pytest.raises(StoreError, match=r"absent/metadata\.db-leases: No such"):
         Bench(tmp_path / "absent" / "metadata.db").open()
 
 
