@@ -134,7 +134,7 @@ def _elect(state: State, i: int, doubtful: bool, off: frozenset[str]) -> Step:
     epoch = store.epoch if "11b" in off else store.epoch + 1
     store = Store(i, True, epoch, store.isr, store.doubt & ~bit(i))
     if doubtful:
-        state = _reported(state, epoch, off)
+        state = _reported(state, off)
     replica = state.replicas[i]
     replica = replica._replace(doubtful=False, stream=NOBODY, seen=epoch)
     replica = replica._replace(term=begun(replica, store))
@@ -142,14 +142,18 @@ def _elect(state: State, i: int, doubtful: bool, off: frozenset[str]) -> Step:
     return Step(line, put(state, i, replica)._replace(store=store))
 
 
-def _reported(state: State, epoch: int, off: frozenset[str]) -> State:
-    """A report is of synced data, and a promise to ack nothing in an older epoch any more."""
+def _reported(state: State, off: frozenset[str]) -> State:
+    """A report is of synced data, by a replica that has taken up the epoch in the store: it
+    acks nothing to the leader of an older one any more."""
+    known = state.store.epoch
     for i in members(state.store.isr):
         replica = state.replicas[i]
         if "7d" not in off:
             replica = replica._replace(synced=len(replica.log))
         if "7e" not in off:
-            replica = replica._replace(stream=NOBODY, seen=epoch)
+            followed = state.replicas[replica.stream].term if replica.stream >= 0 else None
+            older = followed is not None and followed.epoch < known
+            replica = replica._replace(seen=known, stream=NOBODY if older else replica.stream)
         state = put(state, i, replica)
     return state
 

@@ -37,7 +37,7 @@ HOLES = {
     "7b": Hole("one more restart forgets the doubt", "damage", "G1"),
     "7c": Hole("a report names the epoch of the term, not of the last batch", "damage", "G1"),
     "7d": Hole("a report covers what is not synced", "damage", "G1"),
-    "7e": Hole("a report promises nothing", "doubt", "G1"),
+    "7e": Hole("a report comes from one that still follows an older epoch", "doubt", "G1"),
     "8": Hole("acks of an older stream count", "wipe", "G1"),
     "8b": Hole("what a follower kept counts, synced or not", "restart", "G1"),
     "8c": Hole("a sync result from before a truncation counts", "restart", "G1"),
@@ -56,5 +56,5 @@ HOLES = {
 }
 
 # Found unnecessary for safety while rules 7 and 9 hold; kept as a second line against a loss that
-# nobody noticed. See docs/decisions/0003-what-the-model-found-unnecessary.md.
+# nobody noticed. See docs/decisions/protocol-model.md.
 SPARE = {"8d": Hole("a member opens a stream below the high watermark", "wipe", "G1")}
