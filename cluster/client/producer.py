@@ -143,7 +143,7 @@ class Producer:
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        _trace: TracebackType | None,
     ) -> None:
         await self.close(abandon=error is not None)
 

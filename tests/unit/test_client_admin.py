@@ -1,3 +1,5 @@
+"""The admin client against fake brokers: changes find the controller, lost answers do no harm."""
+
 from collections.abc import AsyncIterator
 
 import pytest

@@ -1,3 +1,5 @@
+"""The consumer against fake brokers: every committed record once, in order, from any offset."""
+
 import asyncio
 from collections.abc import AsyncIterator
 

@@ -1,3 +1,5 @@
+"""One connection: every request is answered once, or told that no answer will come."""
+
 import asyncio
 from collections.abc import AsyncIterator
 

@@ -1,3 +1,5 @@
+"""What a client keeps of metadata answers that arrive out of order."""
+
 from cluster.client.metadata import Metadata
 from cluster.wire import messages as m
 

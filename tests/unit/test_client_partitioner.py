@@ -1,3 +1,5 @@
+"""Keys go where Kafka's clients send them; records without one take turns."""
+
 import pytest
 
 from cluster.client.partitioner import Sticky, murmur2, partition_of

@@ -1,3 +1,5 @@
+"""The producer against fake brokers over real sockets: lost acks, moved leaders, dead nodes."""
+
 import asyncio
 from collections.abc import AsyncIterator
 

@@ -1,3 +1,5 @@
+"""The ZeroMQ endpoints on loopback: bursts, bounds, lost peers, and no lost wake-up."""
+
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable

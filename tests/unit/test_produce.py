@@ -1,3 +1,5 @@
+"""The producer machine, event by event: what is sent when, and what each record is told."""
+
 from collections.abc import Sequence
 
 import pytest
