@@ -56,6 +56,7 @@ STORE_WRITES_MAX = 10_000  # writes of one transaction: a topic with all its par
 STORE_QUEUE_MAX = 10_000  # calls waiting for the store thread: beyond, StoreBusy at once
 STORE_GROUP_MAX = 64  # calls that share one commit: bounds what an unknown outcome leaves open
 STORE_POLL_MS = 50  # ms between looks for changes of other processes: half the lag allowed below
+STORE_SURE_LOOK_MS = 1_000  # ms between looks that take the lock though nothing was announced
 STORE_BUSY_MS = 3_000  # ms a call waits for a lock: the supervisor ends a stopped holder in 2,000
 STORE_BLOCKED_MS = 250  # ms without the lock before it is reported, and between reports
 STORE_RETRY_MS = 100  # ms before a write that the store refused is reported and asked again

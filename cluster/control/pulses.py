@@ -1,12 +1,13 @@
-"""How long each lease lasts, in a small file beside the store that needs no lock and no sync.
+"""What processes tell each other beside the store, in a small file without locks or syncs.
 
-Owns: the time until which a lease was last kept alive. A pulse is one write of 32 bytes into the
+Owns: the time until which each lease was last kept alive, and the last revision that anybody
+announced, so that looking for news takes no lock either. A pulse is one write of 32 bytes into the
 page cache: a broker proves that it lives without a transaction, so that neither a stopped process
 that holds the database nor a slow disk ends anybody's lease. Nothing here survives a boot, and
 nothing has to: a lease does not either.
 
-Layout: slot (lease modulo LEASE_SLOTS) holds the lease, its end in ms of this boot, its time to
-live in ms, and 0, each an int64.
+Layout: slot 0 holds the announced revision; slot 1 + (lease modulo LEASE_SLOTS) holds the lease,
+its end in ms of this boot, its time to live in ms, and 0. A slot is four int64.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ class Pulses:
         """How long the lease lasts, 0 if nothing is known of it."""
         return self._read(lease)[0]
 
+    def announce(self, revision: int) -> None:
+        """The store moved to this revision. Two that race may leave the lower one: it is news."""
+        os.pwrite(self._fd, _SLOT.pack(revision, 0, 0, 0), 0)
+
+    def announced(self) -> int:
+        """The revision announced last, 0 if none was."""
+        data = os.pread(self._fd, _SLOT.size, 0)
+        return int(_SLOT.unpack(data)[0]) if len(data) == _SLOT.size else 0
+
     def close(self) -> None:
         """Give the file back."""
         os.close(self._fd)
@@ -67,4 +77,4 @@ class Pulses:
         return (int(until_ms), int(ttl_ms)) if owner == lease else (0, 0)
 
     def _place(self, lease: int) -> int:
-        return lease % LEASE_SLOTS * _SLOT.size
+        return (1 + lease % LEASE_SLOTS) * _SLOT.size

@@ -22,7 +22,7 @@ from cluster.control.database import Answer, Call, CommitUnknown, Database, Delt
 from cluster.control.patience import Patience, is_busy
 from cluster.control.pulses import Pulses
 from cluster.control.store import StoreBusy, StoreError
-from cluster.limits import STORE_GROUP_MAX
+from cluster.limits import STORE_GROUP_MAX, STORE_SURE_LOOK_MS
 
 T = TypeVar("T")
 
@@ -74,6 +74,8 @@ class StoreThread:
         self._patience = Patience(lambda seconds: self._post(blocked, seconds), self._closing)
         self._seen = 0
         self._leases: tuple[int, ...] = ()
+        self._announced = 0
+        self._sure_look_s = 0.0
         self._pulses = pulses
         self._read_late = False
         self._thread = threading.Thread(target=self._main, name="metadata-store", daemon=True)
@@ -158,8 +160,9 @@ class StoreThread:
     def _look(self) -> None:
         """Read what other processes committed; end leases that are due."""
         try:
-            self._database.open(self._patience, self._later())
-            self._read_late = not self._read_if_moved()
+            if self._news():
+                self._database.open(self._patience, self._later())
+                self._read_late = not self._read_if_moved()
             due = self._next_expiry_ms()
             if due is not None and due <= self._pace.clock_ms():
                 self._database.run((), self._patience, self._later())
@@ -168,6 +171,16 @@ class StoreThread:
             log.warning("looking for changes of the metadata store failed: %s", error)
             if not isinstance(error, StoreBusy):
                 self._database.drop()
+
+    def _news(self) -> bool:
+        """Whether to ask the database, which takes its lock: after an announcement, and now and
+        then, since whoever committed may have died before announcing it."""
+        announced, now = self._pulses.announced(), time.monotonic()
+        if announced == self._announced and now < self._sure_look_s and not self._read_late:
+            return False
+        self._announced = announced
+        self._sure_look_s = now + STORE_SURE_LOOK_MS / 1000
+        return True
 
     def _read_if_moved(self) -> bool:
         """False when a commit that is under way kept us out."""
@@ -187,6 +200,8 @@ class StoreThread:
 
     def _send(self, delta: Delta) -> None:
         if delta.full or delta.revision != self._seen or delta.leases != self._leases:
+            if delta.revision > self._seen:
+                self._pulses.announce(delta.revision)
             self._seen, self._leases = delta.revision, delta.leases
             self._post(self._moved, delta)
 
