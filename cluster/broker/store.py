@@ -37,6 +37,11 @@ class Metadata:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop_watching: Callable[[], None] = lambda: None
 
+    @property
+    def lease(self) -> int | None:
+        """The lease of this broker, None before the first leased write and after it ended."""
+        return self._lease
+
     def start(self) -> None:
         """Deliver everything that is in the store, and from then on every change."""
         first = True
