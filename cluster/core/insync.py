@@ -6,7 +6,8 @@ would change. Whoever must leave a set that may not get smaller stays as doubtfu
 follow, but the high watermark waits for it and it is electable only as rule 7 allows.
 
 Invariants, checked on every result: doubtful ⊆ isr ⊆ replicas; `isr` is never smaller than the
-minimum unless it was before.
+minimum unless it was before. A leader never proposes to leave; one that comes back with another
+directory is taken out by the controller while the record still names its earlier incarnation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from cluster.core.records import NO_LEADER, PartitionRecord
+from cluster.core.records import PartitionRecord
 
 
 def minimum(record: PartitionRecord, min_insync: int) -> int:
@@ -90,7 +91,6 @@ def _changed(
 ) -> PartitionRecord:
     doubtful = tuple(node for node in doubtful if node in isr)
     assert set(isr) <= set(record.replicas)
-    assert record.leader == NO_LEADER or record.leader in isr or record.leader not in record.isr
     return msgspec.structs.replace(record, isr=isr, doubtful=doubtful)
 
 

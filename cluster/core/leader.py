@@ -88,6 +88,7 @@ class Leader:
     def _propose(self, value: records.PartitionRecord | None) -> bool:
         if value is None or self._proposed is not None:
             return False
+        assert self._around.node_id in value.isr, "a leader is in sync with itself"
         self._proposed = value
         self._ask()
         return True
