@@ -71,7 +71,7 @@ class Follower:
             self.dropped += 1
             return
         replica = self.replica
-        if answer.truncate_to < replica.log.next_offset:
+        if answer.truncate_to <= replica.log.next_offset:
             try:
                 replica.truncate(answer.truncate_to, now_ms)
             except DiskError:

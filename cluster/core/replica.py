@@ -74,11 +74,13 @@ class Replica:
         """Cut the log to the prefix it shares with its leader; the table follows (rule 3).
 
         The leader's log holds everything committed, so its prefix reaches the watermark unless
-        this replica's own data is at fault; then the watermark was the leader's to know.
+        this replica's own data is at fault; then the watermark was the leader's to know. A leader
+        epoch that begins at the end goes too, even if nothing is cut: what follows may be of an
+        earlier one, when this replica led without writing anything.
         """
         self.high_watermark = min(self.high_watermark, offset)
+        self.cut = self.cut or offset < self.log.next_offset
         self.log.truncate(offset, now_ms)
-        self.cut = True
 
     def recover(self, now_ms: int) -> None:
         """After a failed sync: be doubtful, and cut to the last synced end (rule 14)."""
