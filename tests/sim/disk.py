@@ -47,6 +47,10 @@ class File:
                 _apply(self.durable, position, piece)
         self.changes = [change for change in self.changes if change[0] >= until]
 
+    def lose(self, until: int) -> None:
+        """Forget writes for good; a cut is metadata, which a later sync still makes durable."""
+        self.changes = [c for c in self.changes if c[0] >= until or c[2] is None]
+
     def crash(self, rng: Random) -> None:
         for _, position, piece in _survivors(self.changes, rng):
             _apply(self.durable, position, piece)
@@ -182,6 +186,15 @@ class SimulatedDisk:
         self._handles.clear()
         self._boot += 1
 
+    def kill(self) -> None:
+        """End the process that holds the handles; what it wrote can still be read."""
+        self._handles.clear()
+        self._boot += 1
+
+    def mend(self) -> None:
+        """Nothing fails any more."""
+        self.faults = Faults()
+
     def begin_sync(self, handle: int) -> SyncTicket:
         """A sync worker takes a request: what is written from now on is not covered."""
         return SyncTicket(self._file(handle), self._next_change, self._boot)
@@ -192,7 +205,7 @@ class SimulatedDisk:
         if ticket.boot != self._boot:
             return EIO
         if self.faults.due("sync"):
-            ticket.file.changes = [c for c in ticket.file.changes if c[0] >= ticket.until]
+            ticket.file.lose(ticket.until)
             return EIO
         ticket.file.sync(ticket.until)
         return 0

@@ -1,0 +1,113 @@
+"""What is committed: every batch that was ever below a leader's high watermark.
+
+Owns the one truth of a run that checkers compare everything with. It grows only as leaders move
+their high watermarks, and nothing in it may ever change.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from _fastseq.batch import decode_batch, read_header
+from cluster.storage.disk import Buffer
+from cluster.storage.log import Log
+
+READ_BYTES = 1 << 20
+
+
+class Stored(NamedTuple):
+    """One batch as it lies in a log."""
+
+    base_offset: int
+    next_offset: int
+    crc: int
+    producer_id: int
+    producer_epoch: int
+    base_sequence: int
+    leader_epoch: int
+    max_timestamp: int
+
+
+def batches_of(data: Buffer) -> list[Stored]:
+    """The headers of whole batches."""
+    batches, position = [], 0
+    while position < len(data):
+        header = read_header(data, position)
+        batches.append(
+            Stored(
+                header.base_offset,
+                header.next_offset,
+                header.crc,
+                header.producer_id,
+                header.producer_epoch,
+                header.base_sequence,
+                header.leader_epoch,
+                header.max_timestamp,
+            )
+        )
+        position += header.size
+    return batches
+
+
+def bytes_between(log: Log, start: int, end: int) -> bytes:
+    """The bytes of the batches in [start, end)."""
+    parts = []
+    while start < end:
+        data = bytes(log.read(start, READ_BYTES, end))
+        if not data:
+            break
+        parts.append(data)
+        start = batches_of(data)[-1].next_offset
+    return b"".join(parts)
+
+
+def stored_between(log: Log, start: int, end: int) -> list[Stored]:
+    """The batches of a log in [start, end)."""
+    return batches_of(bytes_between(log, start, end))
+
+
+def values_of(log: Log) -> list[tuple[int, bytes]]:
+    """(offset, value) of every record of a log."""
+    data, position = bytes_between(log, log.start_offset, log.next_offset), 0
+    values = []
+    while position < len(data):
+        records = decode_batch(data, position)
+        values += [(record.offset, bytes(record.value or b"")) for record in records]
+        position += read_header(data, position).size
+    return values
+
+
+class Committed:
+    """The committed batches of one partition."""
+
+    def __init__(self) -> None:
+        self.batches: list[Stored] = []
+        self._by_base: dict[int, int] = {}
+
+    @property
+    def end(self) -> int:
+        """One past the last committed offset."""
+        return self.batches[-1].next_offset if self.batches else 0
+
+    def grow(self, batches: list[Stored]) -> None:
+        """A leader has committed these, the next in order."""
+        for batch in batches:
+            self._by_base[batch.base_offset] = len(self.batches)
+            self.batches.append(batch)
+
+    def at(self, base_offset: int) -> Stored | None:
+        """The committed batch that begins at an offset."""
+        index = self._by_base.get(base_offset)
+        return None if index is None else self.batches[index]
+
+    def between(self, start: int, end: int) -> list[Stored]:
+        """The committed batches in [start, end), both where batches begin."""
+        first = self._by_base.get(start)
+        if first is None:
+            return []
+        found = []
+        for batch in self.batches[first:]:
+            if batch.next_offset > end:
+                break
+            found.append(batch)
+        return found
