@@ -206,6 +206,7 @@ class Node:
             self.membership.look(now_ms)
         if self.serving:
             self.replicas.look(now_ms)
+            self.producer_ids.refill()
 
     def _govern(self, now_ms: int) -> None:
         """Advance membership, and the controller while this broker is it."""

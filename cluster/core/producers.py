@@ -43,12 +43,16 @@ class ProducerIds:
 
     def hand_out(self) -> tuple[int, int]:
         """(error, id): the next id of the block, or "loading" while a block is being taken."""
-        if self._end - self._next <= PRODUCER_ID_BLOCK // 10:
-            self._take_block()
+        self.refill()
         if self._next >= self._end:
             return errors.COORDINATOR_LOAD_IN_PROGRESS.number, -1
         self._next += 1
         return errors.NONE.number, self._next - 1
+
+    def refill(self) -> None:
+        """Take the next block before this one ends, so that hardly a client has to wait for it."""
+        if self._end - self._next <= PRODUCER_ID_BLOCK // 10:
+            self._take_block()
 
     def above_bound(self, producer_id: int) -> int:
         """The error for an id that the image does not know: 19 at first, 87 once confirmed."""
