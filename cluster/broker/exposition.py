@@ -97,13 +97,16 @@ def _import_client() -> None:
 
 def render(observed: Observed) -> tuple[str, bytes]:
     """(content type, text) of all metrics, and of the process they are about."""
-    from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
-    from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest  # noqa: PLC0415
+    from prometheus_client import (  # noqa: PLC0415
+        CollectorRegistry,
+        ProcessCollector,
+        exposition,
+    )
 
     registry = CollectorRegistry()
     registry.register(_Collector(observed))
     ProcessCollector(registry=registry)
-    return CONTENT_TYPE_PLAIN_0_0_4, generate_latest(registry)
+    return exposition.CONTENT_TYPE_PLAIN_0_0_4, exposition.generate_latest(registry)
 
 
 class _Collector:

@@ -1,3 +1,5 @@
+"""The clock of a broker, and the timer that wakes its machine."""
+
 import asyncio
 
 from cluster.broker.clock import Alarm, now_ms

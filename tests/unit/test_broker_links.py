@@ -1,3 +1,5 @@
+"""Connections between brokers, and what arrives on the ROUTER told apart."""
+
 import asyncio
 from collections.abc import AsyncIterator, Callable
 

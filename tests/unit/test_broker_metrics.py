@@ -1,3 +1,5 @@
+"""The table of metrics, its bounds, and the page that Prometheus reads."""
+
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress

@@ -1,3 +1,5 @@
+"""Effects and events of the metadata store: order, outcomes and the lease."""
+
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Sync requests and their results, through the workers."""
+
 import asyncio
 import os
 from pathlib import Path
