@@ -63,6 +63,8 @@ class Logs:
     """Logs opened now were closed in order."""
     clean_start: bool = False
     recoveries: list[tuple[str, Recovery]] = field(default_factory=list)
+    unopened: dict[PartitionId, str] = field(default_factory=dict)
+    """Replicas that the disk did not let open, and why."""
     _recovery_points: Mapping[tuple[str, int], int] = field(default_factory=dict)
     _high_watermarks: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
@@ -112,7 +114,11 @@ class Logs:
             if topic is None or place[1] >= topic.partitions:
                 self._move_aside(name)
                 continue
-            opened[(topic.topic_id, place[1])] = self.open(topic, place[1], now_ms)
+            key = (topic.topic_id, place[1])
+            try:
+                opened[key] = self.open(topic, place[1], now_ms)
+            except DiskError as error:  # the others need not suffer for it
+                self.unopened[key] = str(error)
         self.clean = False  # a log that is made from now on has no orderly past
         return opened
 

@@ -75,6 +75,7 @@ class Replicas:
         topics = {name: topic.value for name, topic in self._around.image.topics.items()}
         for key, opened in self._logs.open_known(topics, now_ms).items():
             self._add(key, opened)
+        self.offline.update(self._logs.unopened)  # tried again at every look
 
     def follow(self, changes: Sequence[Change], now_ms: int) -> None:
         """Take the roles that changed records give."""
