@@ -24,7 +24,9 @@ def create(
     name: Name,
     *,
     partitions: Annotated[int, typer.Option(min=1)] = PARTITIONS_DEFAULT,
-    replicas: Annotated[int, typer.Option(min=1)] = REPLICAS_DEFAULT,
+    replicas: Annotated[
+        int | None, typer.Option(min=1, help="[default: 3, or as many as there are brokers]")
+    ] = None,
     config: Annotated[
         list[str] | None, typer.Option("--config", metavar="KEY=VALUE", help="May be repeated.")
     ] = None,
@@ -34,10 +36,17 @@ def create(
     directory: Directory = None,
     bootstrap: Bootstrap = None,
 ) -> None:
-    """Create a topic. With fewer brokers than replicas asked for, it gets as many as there are."""
+    """Create a topic. In a cluster of one or two brokers it gets fewer replicas."""
     settings = parse_config(config or [])
     found = addresses(directory, bootstrap)
-    run(_create(found, name, (partitions, replicas), settings, if_not_exists=if_not_exists))
+    if directory is not None:
+        from cluster.testing.layout import broker_directories
+
+        replicas, settings, told = capped(len(broker_directories(directory)), replicas, settings)
+        for line in told:
+            typer.echo(line, err=True)
+    size = (partitions, replicas or -1)
+    run(_create(found, name, size, settings, if_not_exists=if_not_exists))
 
 
 def parse_config(pairs: list[str]) -> dict[str, str]:
@@ -49,6 +58,22 @@ def parse_config(pairs: list[str]) -> dict[str, str]:
             raise ConfigError("--config", pair, "KEY=VALUE")
         settings[key.strip()] = value.strip()
     return settings
+
+
+def capped(
+    brokers: int, replicas: int | None, settings: dict[str, str]
+) -> tuple[int, dict[str, str], list[str]]:
+    """Replicas and settings that so many brokers can keep, and what there is to say about it."""
+    told = []
+    wanted = replicas or REPLICAS_DEFAULT
+    kept = min(wanted, brokers)
+    if kept < wanted:
+        told.append(f"replicas: {kept} instead of {wanted}, the cluster has no more brokers")
+    in_sync = settings.get(IN_SYNC_KEY, str(IN_SYNC_DEFAULT))
+    if in_sync.isdigit() and int(in_sync) > kept:
+        told.append(f"{IN_SYNC_KEY}: {kept} instead of {in_sync}, there are no more replicas")
+        settings = settings | {IN_SYNC_KEY: str(kept)}
+    return kept, settings, told
 
 
 async def _create(
@@ -63,8 +88,6 @@ async def _create(
 
     partitions, replicas = size
     async with Admin(found) as admin:
-        brokers = len((await admin.describe_cluster()).brokers)
-        replicas, settings, told = capped(brokers, replicas, settings)
         await admin.create_topic(
             name,
             partitions=partitions,
@@ -72,24 +95,13 @@ async def _create(
             config=settings,
             if_not_exists=if_not_exists,
         )
-    for line in told:
-        typer.echo(line, err=True)
-    typer.echo(f"topic {name}: {partitions} partitions, {replicas} replicas")
-
-
-def capped(
-    brokers: int, replicas: int, settings: dict[str, str]
-) -> tuple[int, dict[str, str], list[str]]:
-    """Replicas and settings that so many brokers can keep, and what there is to say about it."""
-    told = []
-    if replicas > brokers:
-        told.append(f"replicas: {brokers} instead of {replicas}, the cluster has no more brokers")
-        replicas = brokers
-    in_sync = settings.get(IN_SYNC_KEY, str(IN_SYNC_DEFAULT))
-    if in_sync.isdigit() and int(in_sync) > replicas:
-        told.append(f"{IN_SYNC_KEY}: {replicas} instead of {in_sync}, there are no more replicas")
-        settings = settings | {IN_SYNC_KEY: str(replicas)}
-    return replicas, settings, told
+        topic = await admin.describe_topic(name)
+    replicas = len(topic.partitions[0].replicas)
+    in_sync = topic.config.get(IN_SYNC_KEY)
+    typer.echo(
+        f"topic {name}: {len(topic.partitions)} partitions, {replicas} replicas,"
+        f" min in-sync {in_sync}"
+    )
 
 
 @app.command("list")

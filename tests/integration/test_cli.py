@@ -35,6 +35,12 @@ def told(*arguments: str, given: str | None = None) -> str:
     return ran.stdout
 
 
+def created(topic: str, partitions: int, at: list[str]) -> None:
+    """Create a topic, once all brokers are there again after an earlier test broke one."""
+    create = ("topic", "create", topic, "--partitions", str(partitions), "--if-not-exists", *at)
+    eventually(lambda: oncelog(*create).returncode == 0)
+
+
 def lives(pid: int) -> bool:
     return Path(f"/proc/{pid}").exists()
 
@@ -89,7 +95,7 @@ def test_what_was_produced_is_consumed_in_order_and_then_it_stops(
 ) -> None:
     lines = [f"record {number}" for number in range(5_000)]
     (tmp_path / "in").write_text("\n".join(lines) + "\n")
-    told("topic", "create", "lines", "--partitions", "1", *at)
+    created("lines", 1, at)
     told("produce", "lines", "--file", str(tmp_path / "in"), *at)
     told("produce", "lines", *at, given="the last one without a newline")
     told("consume", "lines", "--file", str(tmp_path / "out"), *at)
@@ -105,7 +111,7 @@ def test_what_was_produced_is_consumed_in_order_and_then_it_stops(
 
 
 def test_keys_keep_their_records_on_one_partition(at: list[str]) -> None:
-    told("topic", "create", "keyed", "--partitions", "3", *at)
+    created("keyed", 3, at)
     given = "".join(f"{number % 5}:{number}\n" for number in range(100))
     told("produce", "keyed", "--key-separator", ":", *at, given=given)
     everything = []
@@ -121,7 +127,7 @@ def test_keys_keep_their_records_on_one_partition(at: list[str]) -> None:
 
 
 def test_follow_goes_on_until_interrupted(at: list[str]) -> None:
-    told("topic", "create", "followed", "--partitions", "1", *at)
+    created("followed", 1, at)
     told("produce", "followed", *at, given="before\n")
     following = subprocess.Popen(
         [sys.executable, "-m", "cluster.cli", "consume", "followed", "--follow", *at],
@@ -162,7 +168,7 @@ def test_the_cluster_is_not_started_twice(at: list[str]) -> None:
 
 
 def test_dropped_acks_duplicate_nothing(at: list[str]) -> None:
-    told("topic", "create", "unacked", "--partitions", "1", *at)
+    created("unacked", 1, at)
     assert "broker 1, 2, 3" in told("chaos", "drop-acks", "--percent", "30", *at)
     for number in range(5):
         told("produce", "unacked", *at, given=f"{number}\n")
@@ -173,7 +179,7 @@ def test_dropped_acks_duplicate_nothing(at: list[str]) -> None:
 def test_a_killed_broker_is_brought_back_with_everything_acked(
     at: list[str], directory: Path
 ) -> None:
-    told("topic", "create", "kept", "--partitions", "3", *at)
+    created("kept", 3, at)
     told("produce", "kept", *at, given="".join(f"{n}\n" for n in range(1_000)))
     before = members(directory)
     told("chaos", "kill", "--broker", "2", *at)
@@ -183,7 +189,7 @@ def test_a_killed_broker_is_brought_back_with_everything_acked(
 
 
 def test_a_paused_broker_stops_nothing_and_goes_on(at: list[str], directory: Path) -> None:
-    told("topic", "create", "paused", "--partitions", "3", *at)
+    created("paused", 3, at)
     told("chaos", "pause", "--broker", "3", *at)
     told("produce", "paused", *at, given="one\ntwo\n")
     told("chaos", "resume", "--broker", "3", *at)
@@ -208,9 +214,9 @@ def test_one_broker_is_a_cluster_with_capped_replicas(tmp_path: Path) -> None:
     up = told("up", *at, "--brokers", "1", "--base-port", "0", "--detach")
     try:
         assert "1 of 3 brokers: topics get 1 replicas, min in-sync 1" in up
-        created = oncelog("topic", "create", "small", *at)
-        assert created.returncode == 0
-        assert "replicas: 1 instead of 3" in created.stderr
+        small = oncelog("topic", "create", "small", *at)
+        assert small.returncode == 0
+        assert "replicas: 1 instead of 3" in small.stderr
         told("produce", "small", *at, given="kept\n")
     finally:
         told("down", *at)

@@ -53,11 +53,12 @@ def test_settings_are_pairs() -> None:
 
 
 def test_few_brokers_cap_a_topic_and_say_so() -> None:
-    assert capped(3, 3, {}) == (3, {}, [])
-    replicas, settings, told = capped(1, 3, {"segment.bytes": "4096"})
+    assert capped(3, None, {}) == (3, {}, [])
+    replicas, settings, told = capped(1, None, {"segment.bytes": "4096"})
     assert (replicas, settings) == (1, {"segment.bytes": "4096", KEY: "1"})
     assert [line.split(":")[0] for line in told] == ["replicas", KEY]
     assert capped(2, 3, {})[:2] == (2, {})
+    assert capped(5, 1, {})[:2] == (1, {KEY: "1"})
     assert capped(3, 2, {KEY: "3"})[:2] == (2, {KEY: "2"})
     assert capped(3, 3, {KEY: "some"})[1] == {KEY: "some"}
 
