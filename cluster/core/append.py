@@ -68,6 +68,14 @@ class Append:
                 error = self._above_bound(read_header(entry.batch).producer_id)
             if not error and ends[number] > entry.led.replica.log.next_offset:
                 error = errors.KAFKA_STORAGE_ERROR.number
+            if verdicts[number] == hot.FENCED:
+                # What fences it may not be committed yet, and a client that is told takes new
+                # numbers: it must not hear of a fence that the next leader may not know.
+                slot.error = error
+                entry.led.wait_committed(
+                    entry.led.replica.log.next_offset, entry.answer, entry.slot
+                )
+                continue
             if error:
                 entry.answer.refuse(entry.slot, error)
                 continue

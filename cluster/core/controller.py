@@ -67,14 +67,14 @@ class Controller:
         self._stopping[node_id] = incarnation
         self._stale = True
 
-    def reported(self, node_id: int, report: stream.StateReport) -> None:
+    def reported(self, node_id: int, incarnation: int, report: stream.StateReport) -> None:
         """A replica's state, asked for by an election."""
         for state in report.replicas:
             election = self._elections.get((state.topic_id.hex(), state.partition))
             if (
                 election is not None
                 and election.query == report.query
-                and node_id in election.candidates
+                and election.candidates.get(node_id) == incarnation
             ):
                 election.answers[node_id] = state
 
@@ -168,9 +168,7 @@ class Controller:
             if not self._needs_leader(key, record.value):
                 self._elections.pop(key, None)
                 continue
-            candidates = tuple(
-                node for node in record.value.isr if self._electable(key, record.value, node)
-            )
+            candidates = self._candidates(key, record.value)
             same = running is not None and running.version == record.version
             if same and running is not None and running.candidates == candidates:
                 continue
@@ -179,6 +177,14 @@ class Controller:
                 asked.setdefault(node, []).append((bytes.fromhex(key[0]), key[1]))
         for node, partitions in sorted(asked.items()):
             self._out.control_any(node, stream.StateQuery(self._query, tuple(partitions)))
+
+    def _candidates(self, key: PartitionId, value: PartitionRecord) -> dict[int, int]:
+        found = {}
+        for node in value.isr:
+            incarnation = self._image.alive(node)
+            if incarnation is not None and self._electable(key, value, node):
+                found[node] = incarnation
+        return found
 
     def _electable(self, key: PartitionId, value: PartitionRecord, node_id: int) -> bool:
         if not self._may_lead(node_id):
@@ -219,8 +225,8 @@ class Controller:
         node_id = elections.choose(value, election.answers, load)
         if node_id is None:
             return None
-        incarnation = self._image.alive(node_id)
-        if incarnation is None:
+        incarnation = election.candidates[node_id]
+        if self._image.alive(node_id) != incarnation:
             return None
         reported = election.answers[node_id].last_epoch
         registered = self._image.brokers[node_id].value.highest_epoch

@@ -25,7 +25,8 @@ class Election:
     version: int
     query: int
     asked_ms: int
-    candidates: tuple[int, ...]
+    candidates: dict[int, int]
+    """Node ids and the incarnations that were asked: an answer of another one says nothing."""
     answers: dict[int, ReplicaState] = field(default_factory=dict)
     waits: bool = False
     """The answers did not do; they are asked for again at the deadline."""
@@ -46,9 +47,16 @@ def choose(
 ) -> int | None:
     """The in-sync member to elect among those that answered, None to wait.
 
+    Only who has taken up the record's epoch has answered: anybody else may still acknowledge to
+    the leader of an older one.
+
     `load` counts the partitions that each broker leads: between equals, the one with fewer.
     """
-    serving = {node: state for node, state in answers.items() if state.end_offset >= 0}
+    serving = {
+        node: state
+        for node, state in answers.items()
+        if state.end_offset >= 0 and state.leader_epoch == record.leader_epoch
+    }
     members = [node for node in record.isr if node in serving]
     whole = [node for node in members if node not in record.doubtful and not serving[node].doubtful]
     if whole:

@@ -27,6 +27,9 @@ class Led(Protocol):
     def wait(self, end: int, answer: ProduceAnswer, slot: int) -> None:
         """Answer once everything below `end` is committed, or durable here for acks=1."""
 
+    def wait_committed(self, end: int, answer: ProduceAnswer, slot: int) -> None:
+        """Answer once everything below `end` is committed, whatever acks the request asks for."""
+
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
         """The turn's batches are in the log: push them to whoever is at the tail."""
 

@@ -49,6 +49,7 @@ class Leader:
         self._around = around
         self._proposed: records.PartitionRecord | None = None
         self._retry_ms: int | None = None
+        self._vouched: tuple[tuple[str, int], ...] = ()
         self._told = -1
         self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
@@ -85,11 +86,16 @@ class Leader:
             self.open_stream(node_id, incarnation, request, now_ms, again=True)
         self.settle(now_ms)
 
-    def _propose(self, value: records.PartitionRecord | None) -> bool:
+    def _propose(
+        self, value: records.PartitionRecord | None, vouched: FollowerStream | None = None
+    ) -> bool:
+        """Ask for this record; whoever is vouched for must still be the same incarnation."""
         if value is None or self._proposed is not None:
             return False
         assert self._around.node_id in value.isr, "a leader is in sync with itself"
-        self._proposed = value
+        self._proposed, self._vouched = value, ()
+        if vouched is not None:
+            self._vouched = ((records.broker_key(vouched.node_id), vouched.incarnation),)
         self._ask()
         return True
 
@@ -103,7 +109,7 @@ class Leader:
                 self._decided(commit)
 
         put = Put(key, records.encode(value))
-        self._around.out.transact(((key, version),), (put,), outcome)
+        self._around.out.transact(((key, version), *self._vouched), (put,), outcome)
 
     def _decided(self, commit: Commit) -> None:
         # Committed and conflicting writes show in the image, and only what was read back counts.
@@ -221,15 +227,17 @@ class Leader:
     def _consider(self, follower: FollowerStream, now_ms: int) -> None:
         """Whether a follower that just acknowledged may join, or be trusted again."""
         value, node_id = self.record.value, follower.node_id
+        if self._around.image.alive(node_id) != follower.incarnation:
+            return  # what it acknowledged, an earlier start of it did
         whole = follower.acked >= max(self.replica.high_watermark, self.epoch_start)
         if not whole or follower.acked < follower.whole_at:
             return
         if node_id in value.doubtful:
-            self._propose(insync.trusted(value, node_id))
+            self._propose(insync.trusted(value, node_id), follower)
         elif node_id not in value.isr:
             since = follower.keeping_up_since_ms
             if since is not None and now_ms - since >= REJOIN_MS:
-                self._propose(insync.joined(value, node_id))
+                self._propose(insync.joined(value, node_id), follower)
 
     # -- data ---------------------------------------------------------------------------------
 
@@ -296,7 +304,12 @@ class Leader:
                 self._settled(answer, slot)
             else:
                 self.durable.add(end, answer, slot)
-        elif end <= self.replica.high_watermark:
+        else:
+            self.wait_committed(end, answer, slot)
+
+    def wait_committed(self, end: int, answer: ProduceAnswer, slot: int) -> None:
+        """Answer once `end` is committed."""
+        if end <= self.replica.high_watermark:
             self._settled(answer, slot)
         else:
             self.committed.add(end, answer, slot)

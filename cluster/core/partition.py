@@ -54,6 +54,11 @@ class Partition:
         """The leader role, if this broker leads the partition."""
         return self.role if isinstance(self.role, Leader) else None
 
+    @property
+    def epoch_taken_up(self) -> int:
+        """The newest leader epoch that this replica has taken part in, in this process."""
+        return -1 if self.record is None else self.record.value.leader_epoch
+
     # -- the record ---------------------------------------------------------------------------
 
     def reconcile(self, record: Versioned[PartitionRecord], now_ms: int) -> None:

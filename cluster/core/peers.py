@@ -30,7 +30,7 @@ class Peers:
         self.dropped: Counter[str] = Counter()
         self.stopping_nodes: dict[int, int] = {}
         self._opinions: list[tuple[int, stream.Opinion]] = []
-        self._reports: list[tuple[int, stream.StateReport]] = []
+        self._reports: list[tuple[int, int, stream.StateReport]] = []
         self._resigned: list[stream.Resign] = []
 
     def turn(self, messages: Sequence[tuple[bytes, bytes | memoryview]], now_ms: int) -> None:
@@ -96,7 +96,7 @@ class Peers:
             case stream.StateQuery():
                 self._out.control_any(sender, self._report(message))
             case stream.StateReport():
-                self._reports.append((sender, message))
+                self._reports.append((sender, incarnation, message))
             case stream.Opinion():
                 self._opinions.append((sender, message))
             case stream.Resign():
@@ -138,16 +138,14 @@ class Peers:
         for topic_id, index in query.partitions:
             partition = self._replicas.get(topic_id, index)
             if partition is None or partition.replica.log.failed:
-                states.append(stream.ReplicaState(topic_id, index, -1, -1, False))
+                states.append(stream.ReplicaState(topic_id, index, -1, -1, -1, False))
                 continue
             log, end = partition.replica.log, partition.replica.counted_end
             # The epoch of the last record, not the last one assigned: an epoch without a record
             # says nothing of how far a log reaches.
-            states.append(
-                stream.ReplicaState(
-                    topic_id, index, epoch_at(log.epochs, end - 1), end, log.doubtful
-                )
-            )
+            last = epoch_at(log.epochs, end - 1)
+            taken_up = partition.epoch_taken_up
+            states.append(stream.ReplicaState(topic_id, index, taken_up, last, end, log.doubtful))
         return stream.StateReport(query.query, tuple(states))
 
     # -- at the step's end --------------------------------------------------------------------
@@ -159,8 +157,8 @@ class Peers:
 
     def hand_to(self, controller: Controller) -> None:
         """Reports and resignations are the controller's."""
-        for sender, report in self._reports:
-            controller.reported(sender, report)
+        for sender, incarnation, report in self._reports:
+            controller.reported(sender, incarnation, report)
         for resign in self._resigned:
             controller.resigned((resign.topic_id.hex(), resign.partition), resign.leader_epoch)
         self._reports, self._resigned = [], []

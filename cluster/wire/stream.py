@@ -147,10 +147,15 @@ class StateQuery(msgspec.Struct, frozen=True, gc=False, tag="query"):
 
 
 class ReplicaState(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """One replica's answer: `end_offset` is synced, -1 when the replica cannot serve."""
+    """One replica's answer: `end_offset` is synced, -1 when the replica cannot serve.
+
+    `leader_epoch` is the epoch that the replica has taken up: it acknowledges nothing to a
+    leader of an older one any more. `last_epoch` is that of its last record.
+    """
 
     topic_id: bytes
     partition: int
+    leader_epoch: int
     last_epoch: int
     end_offset: int
     doubtful: bool

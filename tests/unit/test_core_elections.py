@@ -11,8 +11,15 @@ def record(isr: tuple[int, ...] = (1, 2, 3), doubtful: tuple[int, ...] = ()) -> 
     return PartitionRecord(1, 10, 4, (1, 2, 3), isr, doubtful, ("a", "b", "c"))
 
 
-def state(epoch: int, end: int, *, doubtful: bool = False) -> ReplicaState:
-    return ReplicaState(bytes(16), 0, epoch, end, doubtful)
+def state(epoch: int, end: int, *, doubtful: bool = False, taken_up: int = 4) -> ReplicaState:
+    return ReplicaState(bytes(16), 0, taken_up, epoch, end, doubtful)
+
+
+def test_who_has_not_taken_up_the_epoch_has_not_answered() -> None:
+    behind = state(3, 50, doubtful=True, taken_up=3)
+    answers = {1: state(4, 60, doubtful=True), 2: behind}
+    assert choose(record(isr=(1, 2)), answers, {}) is None
+    assert choose(record(), {3: state(4, 60, taken_up=3)}, {}) is None
 
 
 def test_the_longest_log_of_the_latest_epoch_leads() -> None:
