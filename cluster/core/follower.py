@@ -89,9 +89,11 @@ class Follower:
         if answer.stream == self._stream:
             self._open = False
 
-    def term_begun(self, epoch: int, now_ms: int) -> None:
-        """The leader knows its term now: a wish for a stream that came too early was refused."""
-        if epoch == self.epoch and not self._open:
+    def term_begun(self, begun: stream.TermBegun, now_ms: int) -> None:
+        """The leader has no stream to here: a wish came too early, or one was closed since."""
+        if begun.leader_epoch != self.epoch:
+            return
+        if begun.stream == self._stream if self._open else begun.stream == 0:
             self.ask(now_ms)
 
     def pushed(self, push: stream.PushHeader, data: memoryview, now_ms: int) -> bool:

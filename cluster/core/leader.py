@@ -161,9 +161,13 @@ class Leader:
         self.catch_up()
 
     def _tell_term(self) -> None:
-        begun = stream.TermBegun(self.replica.topic_id, self.replica.index, self.epoch)
+        """Whoever has no stream hears which one of theirs is closed, or that the term begins."""
         for node_id in self.record.value.replicas:
-            if node_id != self._around.node_id:
+            if node_id == self._around.node_id or self.followers.get(node_id) is not None:
+                continue
+            _, number = self._numbers.get(node_id, (0, 0))
+            begun = stream.TermBegun(self.replica.topic_id, self.replica.index, self.epoch, number)
+            if node_id not in self._openings:
                 self._around.out.control(node_id, begun)
 
     def _is_newest(self, node_id: int, incarnation: int, number: int) -> bool:
@@ -331,6 +335,7 @@ class Leader:
                 self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
         for follower in self.followers.streams():
             self._consider(follower, now_ms)
+        self._tell_term()
         self.catch_up()
         self.tell_high_watermark()
         timed_out = errors.REQUEST_TIMED_OUT.number

@@ -159,9 +159,9 @@ class Partition:
             self.role.refused(answer)
 
     def term_begun(self, node_id: int, begun: stream.TermBegun, now_ms: int) -> None:
-        """A leader has taken up its term."""
+        """A leader has taken up its term, or closed a stream."""
         if isinstance(self.role, Follower) and self.role.leader == node_id:
-            self.role.term_begun(begun.leader_epoch, now_ms)
+            self.role.term_begun(begun, now_ms)
 
     def pushed(self, node_id: int, push: stream.PushHeader, data: memoryview, now_ms: int) -> bool:
         """Batches from a leader. True when something was appended."""

@@ -3,8 +3,8 @@
 Owns what outlives roles and terms: the place, the log with its producer table, and the high
 watermark. Leaders and followers are roles on top of it.
 
-Invariants: `high_watermark <= log.next_offset`; it never moves back in one life of the process
-(G4), and truncation below it is refused here, before any byte is touched.
+Invariants: `high_watermark <= log.next_offset`; while this replica leads it never moves back (G4).
+What a follower knows of it goes back with the data that a failed sync takes (rule 14).
 """
 
 from __future__ import annotations

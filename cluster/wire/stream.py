@@ -123,14 +123,17 @@ class StreamRefused(msgspec.Struct, frozen=True, gc=False, tag="refused"):
 
 
 class TermBegun(msgspec.Struct, frozen=True, gc=False, tag="term"):
-    """The sender leads this partition in this epoch: whoever follows may ask for a stream now.
+    """The sender leads this partition in this epoch and has no stream of the receiver open.
 
-    A wish for a stream may arrive before its receiver knows that it leads, and then is refused.
+    `stream` is the latest one that the receiver asked for, 0 for none. A wish for a stream may
+    arrive before its receiver knows that it leads, and then is refused; a stream may be closed for
+    a lost connection that the receiver did not notice.
     """
 
     topic_id: bytes
     partition: int
     leader_epoch: int
+    stream: int
 
 
 class Opinion(msgspec.Struct, frozen=True, gc=False, tag="opinion"):
