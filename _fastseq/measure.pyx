@@ -8,7 +8,7 @@ to one turn behind, as the high watermark does.
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from _fastseq.args cimport integer
 from _fastseq.decide cimport Item, decide_all
@@ -16,9 +16,10 @@ from _fastseq.state cimport Table, producer_hash, sequence_add, table_reserve, t
 from _fastseq.table cimport ProducerTable
 
 
+# CPU time: what other processes take away is not counted.
 cdef int64_t now_ns() noexcept nogil:
     cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)
     return <int64_t>time.tv_sec * 1_000_000_000 + time.tv_nsec
 
 
@@ -77,7 +78,7 @@ cdef int64_t timed_turns(
 
 
 def decide_nanoseconds(ProducerTable table not None, producers, turn, turns):
-    """Return the nanoseconds that `turns` turns of `turn` batches took, filling not counted."""
+    """Return the CPU nanoseconds of `turns` turns of `turn` batches, filling not counted."""
     cdef uint32_t many = <uint32_t>integer(producers, "producers", 1, 1 << 24)
     cdef Py_ssize_t size = integer(turn, "turn", 1, 1 << 20)
     cdef int64_t rounds = integer(turns, "turns", 1, INT64_MAX)

@@ -13,6 +13,12 @@ from libc.string cimport memset
 cdef enum:
     SLOT_BITS_MIN = 4
     JOURNAL_MIN = 16
+    HUGE_PAGE = 1 << 21         # large chunks ask for such, or most look-ups miss the TLB
+
+cdef extern from "<sys/mman.h>" nogil:
+    enum:
+        MADV_HUGEPAGE
+    int madvise(void* memory, size_t size, int advice)
 
 cdef extern from "<stdlib.h>" nogil:
     int posix_memalign(void** memory, size_t alignment, size_t size)
@@ -94,8 +100,12 @@ cdef int chunk_add(Table* t) noexcept nogil:
     cdef void* memory
     if t.chunk_count == CHUNKS_MAX:
         return -1
-    if posix_memalign(&memory, 64, entries * sizeof(Entry)) != 0:
+    cdef size_t size = entries * sizeof(Entry)
+    cdef bint large = size >= 2 * HUGE_PAGE
+    if posix_memalign(&memory, HUGE_PAGE if large else 64, size) != 0:
         return -1
+    if large:
+        madvise(memory, size, MADV_HUGEPAGE)
     t.chunks[t.chunk_count] = <Entry*>memory
     t.chunk_count += 1
     return 0

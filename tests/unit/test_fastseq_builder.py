@@ -72,4 +72,9 @@ def test_wrong_arguments_are_named_and_change_nothing() -> None:
     with pytest.raises(ValueError, match="record_count"):
         batch.seal_batch(b"", record_count=0, base_timestamp=0, max_timestamp=0)
     with pytest.raises(TypeError, match="blob"):
-        batch.seal_batch(None, record_count=1, base_timestamp=0, max_timestamp=0)  # type: ignore[arg-type]
+        batch.seal_batch(
+            None,  # type: ignore[arg-type]
+            record_count=1,
+            base_timestamp=0,
+            max_timestamp=0,
+        )

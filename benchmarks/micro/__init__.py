@@ -1,0 +1,1 @@
+"""Costs of single parts, each on its own."""
