@@ -79,6 +79,7 @@ STREAM_RETRY_MS = 500  # ms before a follower that got no answer opens another s
 # Membership
 CONNECT_MS = 1_000  # ms a registered broker has to become reachable before it counts as gone
 REREGISTER_MS = 50  # ms, doubled each time, before a broker declared dead by mistake comes back
+REREGISTER_STEADY_MS = 30_000  # ms of service after which the back-off begins anew
 REREGISTER_MS_MAX = 5_000  # ms that this back-off may reach
 STATE_QUERY_MS = 250  # ms the controller waits for in-sync members before it elects among answers
 ELECTIONS_PER_COMMIT = 200  # partitions whose leaders one transaction decides

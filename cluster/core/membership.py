@@ -22,7 +22,12 @@ from cluster.core.effects import ConnectPeers, Peer, Put
 from cluster.core.events import Commit
 from cluster.core.image import Image
 from cluster.core.outbox import Outbox, PeerLink
-from cluster.limits import CONNECT_MS, REREGISTER_MS, REREGISTER_MS_MAX
+from cluster.limits import (
+    CONNECT_MS,
+    REREGISTER_MS,
+    REREGISTER_MS_MAX,
+    REREGISTER_STEADY_MS,
+)
 from cluster.wire import stream
 
 
@@ -70,6 +75,7 @@ class Membership:
         self._busy = False
         self._again_ms: int | None = None
         self._false_deaths = 0
+        self._serving_since_ms = 0
         self._session_revision = 0
         self._unreachable: dict[int, int] = {}
         self._opinions: dict[int, dict[int, int]] = {}
@@ -140,6 +146,7 @@ class Membership:
             if commit is Commit.COMMITTED:
                 self._session_revision = revision
                 self.stage = Stage.SERVING
+                self._serving_since_ms = now_ms
                 self._again_ms = None
                 self._on_serving(now_ms)
 
@@ -164,7 +171,8 @@ class Membership:
         elif mine is not None and self._image.alive(self.node_id) != self.incarnation:
             # Declared dead by mistake, or the session's lease ran out: come back as a new
             # incarnation. Its logs were open all the time, so nothing unsynced was lost.
-            self._false_deaths += 1
+            steady = now_ms - self._serving_since_ms > REREGISTER_STEADY_MS
+            self._false_deaths = 1 if steady else self._false_deaths + 1
             delay = min(REREGISTER_MS << min(self._false_deaths, 10), REREGISTER_MS_MAX)
             self._again_ms = now_ms + delay
             renewed = msgspec.structs.replace(self._intro.registration, clean=True)
