@@ -168,7 +168,7 @@ class Controller:
             if not self._needs_leader(key, record.value):
                 self._elections.pop(key, None)
                 continue
-            candidates = self._candidates(key, record.value)
+            candidates = self._candidates(record.value)
             same = running is not None and running.version == record.version
             if same and running is not None and running.candidates == candidates:
                 continue
@@ -178,20 +178,15 @@ class Controller:
         for node, partitions in sorted(asked.items()):
             self._out.control_any(node, stream.StateQuery(self._query, tuple(partitions)))
 
-    def _candidates(self, key: PartitionId, value: PartitionRecord) -> dict[int, int]:
+    def _candidates(self, value: PartitionRecord) -> dict[int, int]:
+        """Who is asked: a leader that resigned too, for it may be the only one, and says itself
+        whether it can lead again."""
         found = {}
         for node in value.isr:
             incarnation = self._image.alive(node)
-            if incarnation is not None and self._electable(key, value, node):
+            if incarnation is not None and self._may_lead(node):
                 found[node] = incarnation
         return found
-
-    def _electable(self, key: PartitionId, value: PartitionRecord, node_id: int) -> bool:
-        if not self._may_lead(node_id):
-            return False
-        if node_id != value.leader or self._image.leads(value) is False:
-            return True
-        return self._resigned.get(key, -1) < value.leader_epoch
 
     def _close_elections(self, now_ms: int) -> None:
         load = self._load()

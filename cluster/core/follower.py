@@ -10,6 +10,8 @@ data is taken only at exactly the end of the log; the high watermark never passe
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from cluster.core.records import PartitionRecord
 from cluster.core.replica import Around, Replica
 from cluster.limits import STREAM_RETRY_MS
@@ -129,7 +131,8 @@ class Follower:
             return
         self._acked = end
         if replica.log.doubtful and end >= self._whole_at:
-            replica.log.clear_doubtful()
+            with suppress(DiskError):  # doubtful for longer than needed: tried at the next one
+                replica.log.clear_doubtful()
         ack = stream.AckHeader(replica.topic_id, replica.index, self.epoch, self._stream, end)
         self._around.out.ack(self.leader, ack)
 

@@ -32,7 +32,7 @@ from cluster.core.settings import NodeSettings
 from cluster.core.stopping import Stopping
 from cluster.core.topics import Topics
 from cluster.limits import LOOK_MS
-from cluster.storage.disk import Disk
+from cluster.storage.disk import Disk, DiskError
 
 
 class Node:
@@ -163,7 +163,12 @@ class Node:
     def _serve(self, now_ms: int) -> None:
         """An incarnation begins: take the roles that the store gives it."""
         assert self.image.cluster is not None
-        self.logs.belong_to(self.image.cluster.cluster_id)
+        try:
+            self.logs.belong_to(self.image.cluster.cluster_id)
+        except DiskError as error:
+            assert self.membership is not None
+            self.membership.failure = str(error)
+            return
         self.replicas.follow_all(now_ms)
 
     def _transacted(self, event: events.Transacted) -> None:

@@ -24,6 +24,8 @@ class Resting:
     """No part in the partition now, and why."""
 
     reason: str
+    unable: bool = False
+    """The disk keeps this replica from leading: others may, and it tries again."""
 
 
 Role = Leader | Follower | Resting
@@ -45,7 +47,7 @@ class Partition:
         self.role: Role = Resting("no record seen")
         self.record: Versioned[PartitionRecord] | None = None
         self.terms_led = 0
-        self._resigned: Leader | None = None
+        self._resigned: int | None = None
         self.dropped = 0
         self._around = around
 
@@ -59,6 +61,12 @@ class Partition:
         """The newest leader epoch that this replica has taken part in, in this process."""
         return -1 if self.record is None else self.record.value.leader_epoch
 
+    @property
+    def unable(self) -> bool:
+        """Whether the disk keeps this replica from leading."""
+        resting = isinstance(self.role, Resting) and self.role.unable
+        return resting or self.replica.log.failed
+
     # -- the record ---------------------------------------------------------------------------
 
     def reconcile(self, record: Versioned[PartitionRecord], now_ms: int) -> None:
@@ -71,7 +79,7 @@ class Partition:
             return
         role, value = self.role, record.value
         mine = self._leads(value)
-        if mine and self._resigned is not None and value.leader_epoch <= self._resigned.epoch:
+        if mine and self._resigned is not None and value.leader_epoch <= self._resigned:
             self._become(Resting("resigned; waiting for the next leader"))
             return
         self._resigned = None
@@ -80,13 +88,22 @@ class Partition:
                 role.read_back(record, now_ms)
         elif mine:
             self._become(None)
-            self.role = Leader(self.replica, record, self._around, now_ms)
-            self.terms_led += 1
+            self._lead(record, now_ms)
         elif value.leader != self._around.node_id and not self._follows(value):
             self._become(None)
             self.role = Follower(self.replica, value, self._around, now_ms)
         elif value.leader == self._around.node_id:
             self._become(Resting("the record names an earlier incarnation of this broker"))
+
+    def _lead(self, record: Versioned[PartitionRecord], now_ms: int) -> None:
+        """Begin a term, or rest if the disk does not take its epoch: then nobody was served in it,
+        so it may still begin later."""
+        try:
+            self.role = Leader(self.replica, record, self._around, now_ms)
+            self.terms_led += 1
+        except DiskError as error:
+            self.role = Resting(str(error), unable=True)
+            self._resign(record.value.leader_epoch)
 
     def _leads(self, value: PartitionRecord) -> bool:
         around = self._around
@@ -194,16 +211,16 @@ class Partition:
         led = self.leader
         if led is not None:
             led.end_term(errors.KAFKA_STORAGE_ERROR.number)
-            self._resigned = led
+            self._resigned = led.epoch
             self.role = Resting("a sync failed")
         else:
             self._become(Resting("a sync failed"))
         self._look_resting(now_ms)
 
-    def _resign(self, led: Leader) -> None:
+    def _resign(self, epoch: int) -> None:
         image = self._around.image
         if image.controller is not None:
-            resign = stream.Resign(self.replica.topic_id, self.replica.index, led.epoch)
+            resign = stream.Resign(self.replica.topic_id, self.replica.index, epoch)
             self._around.out.control_any(image.controller.value.node_id, resign)
 
     # -- time ---------------------------------------------------------------------------------
@@ -237,11 +254,12 @@ class Partition:
     def _look_resting(self, now_ms: int) -> None:
         if self._resigned is not None:
             self._resign(self._resigned)  # again, until a newer record says it was heard
-        if not self.replica.log.failed:
-            return
-        try:
-            self.replica.recover(now_ms)
-        except DiskError:
+        if self.replica.log.failed:
+            try:
+                self.replica.recover(now_ms)
+            except DiskError:
+                return
+        elif not self.unable:
             return
         if self.record is not None:
             self.reconcile(self.record, now_ms)

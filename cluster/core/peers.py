@@ -137,7 +137,7 @@ class Peers:
         states = []
         for topic_id, index in query.partitions:
             partition = self._replicas.get(topic_id, index)
-            if partition is None or partition.replica.log.failed:
+            if partition is None or partition.unable:
                 states.append(stream.ReplicaState(topic_id, index, -1, -1, -1, False))
                 continue
             log, end = partition.replica.log, partition.replica.counted_end
