@@ -226,27 +226,28 @@ class Faults:
 
     # -- disks and store ----------------------------------------------------------------------
 
-    def _harm_disk(self, faults: DiskFaults) -> None:
+    def _harm_disk(self, what: str, faults: DiskFaults) -> None:
         broker = self._any()
         disk = broker.disk
         if faults.capacity_bytes:
             faults.capacity_bytes += disk.used_bytes
         faults.rng = self._clock.rng
-        self._clock.trace(f"disk {broker.node_id} fails: {faults}")
+        self._clock.trace(f"disk {broker.node_id} {what}")
         disk.faults = faults
         self._later(20, 700, disk.mend)
 
     def fail_syncs(self) -> None:
         """Syncs fail now and then."""
-        self._harm_disk(DiskFaults(sync_probability=0.1))
+        self._harm_disk("fails syncs", DiskFaults(sync_probability=0.1))
 
     def fail_writes(self) -> None:
         """Writes fail now and then."""
-        self._harm_disk(DiskFaults(write_probability=0.05, write_errno=5))
+        self._harm_disk("fails writes", DiskFaults(write_probability=0.05, write_errno=5))
 
     def fill_disk(self) -> None:
         """A disk is nearly full."""
-        self._harm_disk(DiskFaults(capacity_bytes=self._clock.rng.randrange(1, 2_000)))
+        room = self._clock.rng.randrange(1, 2_000)
+        self._harm_disk(f"has room for {room}", DiskFaults(capacity_bytes=room))
 
     def slow_store(self) -> None:
         """The store takes its time."""

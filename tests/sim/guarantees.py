@@ -20,10 +20,22 @@ TABLE_EVERY = 16
 
 
 class WatermarkOnlyRises(Checker):
-    """G4: a high watermark never moves back in one life of a process, nor past a leader's."""
+    """G4: a high watermark never moves back in one life of a process, nor past a leader's.
+
+    But a failed sync takes what a replica had written, and with it what it knew of that (rule 14).
+    """
+
+    def __init__(self) -> None:
+        self._recovered: set[tuple[int, int]] = set()
+
+    def cut(self, at: At) -> None:
+        if at.log.doubtful:
+            self._recovered.add((at.node_id, at.number))
 
     def watermark(self, at: At, before: int, *, leads: bool) -> None:
-        if at.high_watermark < before:
+        recovered = (at.node_id, at.number) in self._recovered
+        self._recovered.discard((at.node_id, at.number))
+        if at.high_watermark < before and not (recovered and at.partition.leader is None):
             raise Violation(f"G4: {at}: high watermark from {before} to {at.high_watermark}")
         if not leads and at.high_watermark > self.truth(at.number).end:
             raise Violation(
