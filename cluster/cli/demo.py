@@ -24,7 +24,6 @@ from cluster.cli.find import CommandFailed
 from cluster.cli.hands import ClusterHands
 from cluster.cli.screen import Screen
 from cluster.client import Admin, Producer
-from cluster.errors import OncelogError
 from cluster.load.audit import Assignment, Audit
 from cluster.load.faults import Fault, FaultRunner, demo_plan, lost_acks_plan
 from cluster.load.report import RunReport, cost_lines
@@ -87,7 +86,7 @@ async def settle(records: int, given: Path | None, offending: Path) -> int:
     path = given or _example()
     ledger = read_ledger(path)
     directory = Path(tempfile.mkdtemp(prefix="oncelog-demo-"))
-    keep = False
+    keep = True
     try:
         homes = prepare(directory, Settings(BROKERS, base_port=0, allow_faults=True))
         began = time.monotonic()
@@ -96,17 +95,18 @@ async def settle(records: int, given: Path | None, offending: Path) -> int:
             ready_ms = round((time.monotonic() - began) * 1000)
             screen.say(f"{BROKERS} brokers ready in {ready_ms} ms, ledger {path}")
             runs = _Runs(cluster, screen, path, ledger)
-            keep = not await runs.exactly_once(records, offending)
+            exact = await runs.exactly_once(records, offending)
             await runs.without_idempotence(records)
-    except OncelogError:
-        keep = True
+            keep = not exact
+    except asyncio.CancelledError:
+        keep = False
         raise
     finally:
         if keep:
             typer.echo(f"data and logs of the brokers are kept in {directory}", err=True)
         else:
             shutil.rmtree(directory, ignore_errors=True)
-    return int(keep)
+    return 0 if exact else 1
 
 
 def _example() -> Path:
@@ -180,6 +180,8 @@ class _Runs:
                 await hands.settle()
                 findings = await audit.finish(settlement.unacknowledged, run.offending)
             await scraper.scrape()
+        if settlement.error is not None:
+            self.screen.say(f"not acknowledged, for the first time: {settlement.error}", "red")
         return settlement.report(findings, duplicates_rejected=scraper.total)
 
     async def _create(self, admin: Admin, topic: str) -> None:

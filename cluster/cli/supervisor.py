@@ -29,10 +29,11 @@ from cluster.testing.layout import (
     prepare,
     supervisor,
 )
-from cluster.testing.local import LocalCluster
+from cluster.testing.local import LocalCluster, NotReady
 from cluster.testing.process import CONFIG_EXIT_STATUS, BrokerFailed, environment
 
 LOG_NAME = "supervisor.log"
+READY = "ready in"
 ENDED_WITHIN_S = 20.0  # s that `oncelog down` waits: brokers have ten, and are killed then
 END_AT_ONCE_WITHIN_S = 5.0  # s likewise after the second signal, which kills them
 END_POLL_S = 0.02  # s between looks at a supervisor that is ending
@@ -51,8 +52,7 @@ async def supervise(directory: Path, settings: Settings, ready_fd: int | None) -
         starting = asyncio.create_task(cluster.start())
         try:
             if await _comes_first(starting, ending):
-                await _started(starting, directory)
-                _announce(cluster, ready_fd)
+                _tell(await _outcome(starting, cluster), ready_fd)
                 await ending.wait()
         finally:
             starting.cancel()
@@ -87,28 +87,28 @@ async def _comes_first(task: asyncio.Task[None], ending: asyncio.Event) -> bool:
     return task.done() and not ending.is_set()
 
 
-async def _started(starting: asyncio.Task[None], directory: Path) -> None:
+async def _outcome(starting: asyncio.Task[None], cluster: LocalCluster) -> list[str]:
+    """What there is to say once the cluster was started, and what a small one cannot do."""
     try:
         await starting
+    except NotReady as error:
+        return [f"oncelog: {error}; the cluster keeps running"]
     except BrokerFailed as error:
         if error.status != CONFIG_EXIT_STATUS:
             raise
         typer.echo(f"oncelog: {error}", err=True)
         raise typer.Exit(CONFIG_EXIT_STATUS) from None
-    except TimeoutError:
-        logs = directory / "broker-*" / "broker.log"
-        raise CommandFailed(f"the cluster did not become ready; see {logs}") from None
-
-
-def _announce(cluster: LocalCluster, ready_fd: int | None) -> None:
-    """Say that the cluster is ready, and what a small one cannot do."""
     count = len(cluster.brokers)
-    lines = [f"ready in {_age_ms()} ms: {', '.join(cluster.bootstrap)}"]
+    lines = [f"{READY} {_age_ms()} ms: {', '.join(cluster.bootstrap)}"]
     if count < REPLICAS_DEFAULT:
         lines.append(
             f"{count} of {REPLICAS_DEFAULT} brokers: topics get {count} replicas,"
             f" min in-sync {min(count, IN_SYNC_DEFAULT)}"
         )
+    return lines
+
+
+def _tell(lines: list[str], ready_fd: int | None) -> None:
     for line in lines:
         _say(line)
     if ready_fd is not None:
@@ -151,9 +151,12 @@ def detach(directory: Path, settings: Settings) -> None:
     os.close(write_end)
     with os.fdopen(read_end, encoding="utf-8") as pipe:
         told = pipe.read()
-    if told:
+    if told.startswith(READY):
         typer.echo(told, nl=False)
         return
+    if told:
+        typer.echo(told, nl=False, err=True)
+        raise typer.Exit(1)
     status = process.wait()
     lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines() or ["no reason"]
     typer.echo(lines[-1], err=True)

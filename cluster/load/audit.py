@@ -18,6 +18,7 @@ from typing import Any, Self
 from cluster.errors import OncelogError
 from cluster.load.workload import Span
 
+FINDINGS_WITHIN_S = 120.0  # s the auditor may lag behind the last ack
 LINE_BYTES_MAX = 2**20  # bytes of one line of the auditor: its findings are a few hundred
 
 
@@ -74,7 +75,11 @@ class Audit:
         with suppress(ConnectionError):
             self._process.stdin.write(json.dumps(command).encode() + b"\n")
             await self._process.stdin.drain()
-        return await self._findings
+        try:
+            return await asyncio.wait_for(self._findings, FINDINGS_WITHIN_S)
+        except TimeoutError:
+            text = f"the auditor read {self.read:,} records and then no more"
+            raise AuditFailed(text) from None
 
     async def close(self) -> None:
         """End the process if it has not ended by itself."""

@@ -21,7 +21,7 @@ from cluster.client import Admin
 from cluster.control.machine import lock_holders
 from cluster.errors import OncelogError
 from cluster.testing.layout import STORE_NAME, Member, remove_members, write_members
-from cluster.testing.process import CONFIG_EXIT_STATUS, BrokerFailed, BrokerProcess
+from cluster.testing.process import CONFIG_EXIT_STATUS, LOG_NAME, BrokerFailed, BrokerProcess
 
 READY_WITHIN_S = 60.0  # s until every partition must take writes: recovery of large logs included
 READY_POLL_S = 0.01  # s between looks at a cluster that starts
@@ -31,6 +31,10 @@ GUARD_PATIENCE_S = 1.0  # s a stopped broker may hold it; all must go on within 
 REVIVE_AFTER_S = 0.5  # s until a broker that died is started again
 REVIVE_AFTER_MAX_S = 8.0  # s likewise when it dies again and again
 STEADY_S = 10.0  # s a broker must have lived for its next death to count as the first
+
+
+class NotReady(OncelogError):
+    """The brokers run, but some partition does not take acks=all; they were left running."""
 
 
 class LocalCluster:
@@ -89,13 +93,22 @@ class LocalCluster:
         ]
 
     async def start(self) -> None:
-        """Start every broker; returns once every partition can take acks=all."""
+        """Start every broker; returns once every partition can take acks=all.
+
+        Raises BrokerFailed if one does not start, NotReady if they all serve and yet some
+        partition stays unusable.
+        """
         await asyncio.gather(*(broker.start() for broker in self.brokers.values()))
         write_members(self.directory, self.members())
-        await asyncio.wait_for(self._until_usable(), READY_WITHIN_S)
         self._tasks.append(asyncio.create_task(self._guard()))
         if self._revive:
             self._tasks += [asyncio.create_task(self._keep(b)) for b in self.brokers.values()]
+        try:
+            await asyncio.wait_for(self._until_usable(), READY_WITHIN_S)
+        except TimeoutError:
+            logs = self.directory / "broker-*" / LOG_NAME
+            late = f"not every partition takes acks=all after {READY_WITHIN_S:g} s"
+            raise NotReady(f"{late}; see {logs}") from None
 
     async def stop(self, *, within_s: float = STOP_WITHIN_S) -> None:
         """End every broker in good order, those that take longer than `within_s` at once."""
@@ -168,7 +181,7 @@ class LocalCluster:
         async with Admin(self.bootstrap) as admin:
             while not await self._usable(admin):
                 for broker in self.brokers.values():
-                    if not broker.running:
+                    if not broker.running and not self._revive:
                         text = f"broker {broker.node_id} ended: {broker.reason()}"
                         raise BrokerFailed(text, broker.status)
                 await asyncio.sleep(READY_POLL_S)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.client import Admin
 from cluster.control.machine import Holder
 from cluster.testing import local
 from cluster.testing.layout import Settings, prepare, read_members
-from cluster.testing.local import LocalCluster
+from cluster.testing.local import LocalCluster, NotReady
 from cluster.testing.process import BrokerFailed
 
 WITHIN_S = 60
@@ -72,4 +73,23 @@ async def test_an_exception_inside_leaves_no_broker(tmp_path: Path) -> None:
         async with cluster:
             cluster.pause(1)
             raise ZeroDivisionError
+    assert not lives(cluster.brokers[1].pid)
+
+
+async def test_a_cluster_with_an_unusable_partition_is_reported_and_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(self: LocalCluster, admin: Admin) -> bool:
+        return False
+
+    monkeypatch.setattr(local, "READY_WITHIN_S", 0.1)
+    monkeypatch.setattr(LocalCluster, "_usable", never)
+    cluster = LocalCluster(tmp_path, prepare(tmp_path, Settings(brokers=1, base_port=0)))
+    try:
+        with pytest.raises(NotReady, match="not every partition takes acks=all"):
+            await cluster.start()
+        assert cluster.brokers[1].running
+        assert [member.id for member in read_members(tmp_path)] == [1]
+    finally:
+        await cluster.stop()
     assert not lives(cluster.brokers[1].pid)
