@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ENDS_WITHIN_S = 60
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def oncelog(*arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -141,6 +142,40 @@ def test_follow_goes_on_until_interrupted(at: list[str]) -> None:
         assert lines.readline() == "after\n"
         following.send_signal(signal.SIGINT)
         assert following.wait(ENDS_WITHIN_S) == 130
+
+
+def test_a_reader_that_has_had_enough_is_no_error(at: list[str]) -> None:
+    created("cut", 1, at)
+    told("produce", "cut", *at, given="a line of some length\n" * 20_000)
+    consume = [sys.executable, "-m", "cluster.cli", "consume", "cut", *at]
+    with subprocess.Popen(consume, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        reading.stdout.readline()
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+        assert reading.wait(ENDS_WITHIN_S) == 0
+
+
+def test_the_examples_run_as_they_stand(at: list[str], directory: Path, tmp_path: Path) -> None:
+    eventually(lambda: len(members(directory)) == 3)
+    brokers = json.loads((directory / "cluster.json").read_text())["brokers"]
+    bootstrap = [broker["zmq"] for broker in brokers]
+    ledger = tmp_path / "ledger.csv"
+    lines = (EXAMPLES / "transfers.csv").read_text().splitlines(keepends=True)
+    ledger.write_text("".join(lines[:500]))
+    for command in (["produce_consume.py"], ["exactly_once_transfer.py", str(ledger)]):
+        ran = subprocess.run(
+            [sys.executable, str(EXAMPLES / command[0]), *command[1:], *bootstrap],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=ENDS_WITHIN_S,
+            env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
+        )
+        assert ran.returncode == 0, ran.stderr
+        assert "stored" in ran.stdout
+    assert len(told("consume", "transfers", *at).splitlines()) == 499
 
 
 def test_an_unknown_topic_is_one_clear_line(at: list[str]) -> None:
