@@ -43,6 +43,7 @@ from cluster.wire.schema import Message
 
 _TOPIC = 2
 """The resource type of topics in DescribeConfigs."""
+_HARMLESS_TWICE = ("drop-acks", "status")
 _CHANGE_TIMEOUT_MS = CLIENT_REQUEST_MS
 
 
@@ -196,15 +197,22 @@ class Admin:
         """Orders a fault of one broker and returns which are on.
 
         `kind` is "drop-acks" (with `percent` of them, drawn from `seed`), "pause", "kill" or
-        "status". A broker obeys only when started with allow_faults = true.
+        "status". A broker obeys only when started with allow_faults = true. What does no harm
+        twice is ordered again when the connection ended before the answer.
         """
-        answer = await self._session.ask_node(
-            node,
-            FAULT,
-            FaultRequest(kind=kind, percent=percent, seed=seed, enabled=enabled),
-            FaultResponse,
-            timeout_ms=self._session.patience_ms,
-        )
+        session = self._session
+        body = FaultRequest(kind=kind, percent=percent, seed=seed, enabled=enabled)
+        deadline = session.deadline()
+        while True:
+            try:
+                answer = await session.ask_node(
+                    node, FAULT, body, FaultResponse, timeout_ms=session.patience_ms
+                )
+                break
+            except BrokerUnavailable:
+                if kind not in _HARMLESS_TWICE or session.now() >= deadline:
+                    raise
+            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
         if answer.error_code:
             raise RequestError(code(answer.error_code), answer.error_message or kind)
         return answer.status
