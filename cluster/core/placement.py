@@ -33,6 +33,7 @@ class Replicas:
         self._touched: dict[PartitionId, None] = {}
         self._token = 0
         self._checkpoint_ms = 0
+        self._closed = False
         self.offline: dict[PartitionId, str] = {}
 
     @property
@@ -90,6 +91,8 @@ class Replicas:
             self._follow_one(key, now_ms)
 
     def _follow_one(self, key: PartitionId, now_ms: int) -> None:
+        if self._closed:
+            return  # the record may still name this broker: its term is over all the same
         record = self._around.image.partitions.get(key)
         partition = self._partitions.get(key)
         if record is None:
@@ -179,6 +182,8 @@ class Replicas:
 
     def look(self, now_ms: int) -> None:
         """The regular look at every replica, and checkpoints when they are due."""
+        if self._closed:
+            return
         for partition in list(self._partitions.values()):
             partition.look(now_ms)
             self.touch(partition.replica)
@@ -207,7 +212,7 @@ class Replicas:
 
     def close(self) -> bool:
         """Close every log, for good. True when all of it is clean."""
-        clean = True
+        clean = self._closed = True
         for partition in self._partitions.values():
             partition.rest("the broker stops")
             try:
@@ -215,4 +220,6 @@ class Replicas:
             except DiskError:
                 clean = False
         self._write_checkpoints()
+        for found_by in (self._partitions, self._by_name, self._touched):
+            found_by.clear()
         return clean
