@@ -343,7 +343,11 @@ class Leader:
         self._around.out.reply_all(self.durable.expire(now_ms, timed_out))
 
     def _retry(self, now_ms: int) -> None:
-        if self._retry_ms == -1:
+        if any(self._around.image.version(key) != at for key, at in self._vouched):
+            # The follower has registered again, so what was asked will never take effect; if it
+            # had before, the record would have been read before that registration.
+            self._proposed, self._retry_ms = None, None
+        elif self._retry_ms == -1:
             self._retry_ms = now_ms + PROPOSAL_RETRY_MS
         elif self._retry_ms is not None and now_ms >= self._retry_ms:
             self._retry_ms = None
