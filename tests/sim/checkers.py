@@ -16,6 +16,7 @@ from cluster.core import events, records
 from cluster.core.leader import Leader
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
+from cluster.errors import Outcome
 from cluster.storage.log import Log
 from cluster.wire import messages
 from cluster.wire.schema import Message
@@ -86,8 +87,8 @@ class Checker:
     def led(self, at: At, leader: Leader) -> None:
         """A term began."""
 
-    def watermark(self, at: At, before: int, *, leads: bool) -> None:
-        """A high watermark moved."""
+    def watermark(self, at: At, before: int, leader: Leader | None) -> None:
+        """A high watermark moved, in a term if the replica led."""
 
     def committed(self, at: At, batches: list[Stored]) -> None:
         """More than ever before is below a leader's high watermark."""
@@ -99,12 +100,12 @@ class Checker:
         """A consumer has read these."""
 
     def wrote(
-        self, writer: Session, before: PartitionRecord | None, after: PartitionRecord
+        self, writer: Session, number: int, before: PartitionRecord | None, after: PartitionRecord
     ) -> None:
         """A partition's record changed in the store."""
 
-    def resolved(self, name: str, stored: bool | None, content: tuple[str, int]) -> None:
-        """A producer told its application what became of a batch: None is "possibly"."""
+    def resolved(self, number: int, outcome: Outcome, content: tuple[str, int]) -> None:
+        """A producer told its application what became of a batch."""
 
     def finished(self) -> None:
         """The run is over and everything has settled."""
@@ -162,7 +163,7 @@ class Watch:
         self._look_at_term(at, seen)
 
     def _look_at_term(self, at: At, seen: Seen) -> None:
-        leader, led = at.partition.leader, seen.leader is not None
+        leader, led = at.partition.leader, seen.leader
         if leader is not seen.leader:
             seen.leader = leader
             if leader is not None:
@@ -171,11 +172,11 @@ class Watch:
                     checker.led(at, leader)
         if at.high_watermark != seen.high_watermark:
             before, seen.high_watermark = seen.high_watermark, at.high_watermark
-            leads = led or leader is not None
+            leader = leader or led
             self._world.clock.trace(f"{at} high watermark {at.high_watermark}")
             for checker in self._checkers:
-                checker.watermark(at, before, leads=leads)
-            if leads:
+                checker.watermark(at, before, leader)
+            if leader is not None:
                 self._commit(at)
 
     def _commit(self, at: At) -> None:
@@ -218,13 +219,14 @@ class Watch:
         if change.value is None or not change.key.startswith(records.PARTITIONS):
             return
         old = None if before is None else records.decode(PartitionRecord, before)
+        number = records.node_of(change.key)
         for checker in self._checkers:
-            checker.wrote(writer, old, records.decode(PartitionRecord, change.value))
+            checker.wrote(writer, number, old, records.decode(PartitionRecord, change.value))
 
-    def resolved(self, name: str, stored: bool | None, content: tuple[str, int]) -> None:
+    def resolved(self, number: int, outcome: Outcome, content: tuple[str, int]) -> None:
         """A producer told its application what became of a batch."""
         for checker in self._checkers:
-            checker.resolved(name, stored, content)
+            checker.resolved(number, outcome, content)
 
     def finished(self) -> None:
         """Everything has settled."""

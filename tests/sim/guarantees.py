@@ -13,6 +13,7 @@ from tests.sim.checkers import Answer, At, Checker, Violation, same_batch
 from tests.sim.committed import Stored, stored_between, values_of
 from tests.sim.producer import Fate, Producer
 from tests.sim.store import Session
+from tests.sim.traced import AllowedByTheModel
 
 WINDOW = 5
 SEQUENCES = 2**31
@@ -32,12 +33,12 @@ class WatermarkOnlyRises(Checker):
         if at.log.doubtful:
             self._recovered.add((at.node_id, at.number))
 
-    def watermark(self, at: At, before: int, *, leads: bool) -> None:
+    def watermark(self, at: At, before: int, leader: Leader | None) -> None:
         recovered = (at.node_id, at.number) in self._recovered
         self._recovered.discard((at.node_id, at.number))
-        if at.high_watermark < before and not (recovered and at.partition.leader is None):
+        if at.high_watermark < before and not (recovered and leader is None):
             raise Violation(f"G4: {at}: high watermark from {before} to {at.high_watermark}")
-        if not leads and at.high_watermark > self.truth(at.number).end:
+        if leader is None and at.high_watermark > self.truth(at.number).end:
             raise Violation(
                 f"G4: {at}: high watermark {at.high_watermark}, but no leader has committed it"
             )
@@ -46,7 +47,7 @@ class WatermarkOnlyRises(Checker):
 class CommittedStays(Checker):
     """G1, G4: what was ever below a leader's high watermark is in every later leader's log."""
 
-    def watermark(self, at: At, before: int, *, leads: bool) -> None:
+    def watermark(self, at: At, before: int, leader: Leader | None) -> None:
         end = min(at.high_watermark, self.truth(at.number).end)
         self._compare(at, before, end)
 
@@ -231,7 +232,7 @@ class RecordsAreLegal(Checker):
     """Rules 10, 11: one value, changed by who may, and never fewer in sync than the minimum."""
 
     def wrote(
-        self, writer: Session, before: PartitionRecord | None, after: PartitionRecord
+        self, writer: Session, number: int, before: PartitionRecord | None, after: PartitionRecord
     ) -> None:
         if not set(after.doubtful) <= set(after.isr) <= set(after.replicas):
             raise Violation(f"rule 10: {after}")
@@ -346,4 +347,5 @@ def every_checker() -> list[Checker]:
         ConsumersSeeTheLog(),
         OutcomesAreTrue(),
         ReplicasAgree(),
+        AllowedByTheModel(),
     ]

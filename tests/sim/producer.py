@@ -5,6 +5,7 @@ Owns what the outside sees: which records were given to a producer and what it w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cluster.core import producer_events as told
@@ -17,6 +18,9 @@ from tests.sim.wire import Wire
 
 TOPIC = "orders"
 ID_PATIENCE = 50 * MS
+
+ResolvedTold = Callable[[int, Outcome, tuple[str, int]], None]
+"""(partition, outcome, content of the batch)."""
 
 
 @dataclass
@@ -45,7 +49,8 @@ class Habits:
 class Producer:
     """One producer that writes numbered records to every partition."""
 
-    def __init__(self, habits: Habits, wire: Wire, partitions: int) -> None:
+    def __init__(self, habits: Habits, wire: Wire, partitions: int, resolved: ResolvedTold) -> None:
+        self._told = resolved
         self.habits = habits
         self.name = habits.name
         self.wire = wire
@@ -175,10 +180,10 @@ class Producer:
             fate.outcome = effect.outcome
             fate.verdict = effect.verdict
             fate.offset = -1 if effect.base_offset < 0 else effect.base_offset + span.first
-        spans = [span.token for span in effect.spans]
-        self.wire.clock.trace(
-            f"{self.name} {effect.outcome.value} {spans[0]}+{len(spans)} at {effect.base_offset}"
-        )
+        assert isinstance(effect.spans[0].token, tuple)
+        content = (self.value(*effect.spans[0].token).decode(), len(effect.spans))
+        self.wire.clock.trace(f"{effect.outcome.value}: {content} at {effect.base_offset}")
+        self._told(effect.partition, effect.outcome, content)
 
     def _arm(self) -> None:
         due_ms = self.machine.next_deadline_ms()

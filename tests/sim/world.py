@@ -138,7 +138,7 @@ class World:
 
     def add_producer(self, habits: Habits) -> Producer:
         """One more producer."""
-        producer = Producer(habits, self.wire, self.shape.partitions)
+        producer = Producer(habits, self.wire, self.shape.partitions, self.watch.resolved)
         self.producers.append(producer)
         return producer
 
