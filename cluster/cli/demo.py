@@ -98,8 +98,8 @@ async def settle(records: int, given: Path | None, offending: Path) -> int:
             exact = await runs.exactly_once(records, offending)
             await runs.without_idempotence(records)
             keep = not exact
-    except asyncio.CancelledError:
-        keep = False
+    except (asyncio.CancelledError, BrokenPipeError, SystemExit):
+        keep = False  # interrupted, or nobody reads what it prints (rich exits then)
         raise
     finally:
         if keep:

@@ -130,6 +130,13 @@ class FaultRunner:
         for action in list(self._broken):
             await self._execute(UNDONE_BY[action])
 
+    def stop(self) -> None:
+        """Do nothing more; what is broken stays so."""
+        for timer in self._timers:
+            timer.cancel()
+        for undoing in self._undoing:
+            undoing.cancel()
+
     async def _execute(self, action: Action) -> None:
         if action in UNDONE_BY:
             self._broken.append(action)

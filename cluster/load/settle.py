@@ -38,14 +38,18 @@ class Settlement:
         self._faults = faults
 
     async def run(self) -> None:
-        """Send everything and wait until it is settled; mends the cluster at the end."""
+        """Send everything, wait until it is settled, and mend what was broken.
+
+        Whoever leaves by an exception has no use for a cluster that is mended first.
+        """
         began = time.monotonic()
         try:
             await self._send()
             await self.producer.flush()
             self.seconds = time.monotonic() - began
-        finally:
             await self._faults.finish()
+        finally:
+            self._faults.stop()
 
     def report(self, findings: dict[str, Any], *, duplicates_rejected: int) -> RunReport:
         """The figures of the run, with what auditor and brokers counted."""

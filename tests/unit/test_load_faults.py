@@ -94,6 +94,18 @@ async def test_a_run_that_ends_early_leaves_nothing_broken() -> None:
     assert hands.done.count("revive") == 1
 
 
+async def test_a_runner_that_is_stopped_mends_nothing_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(faults, "UNDO_AFTER_S", 0.0)
+    hands = Recorder()
+    run, _ = runner([Fault(1, Action.KILL_LEADER)], hands)
+    await run.reach(1)
+    run.stop()
+    await asyncio.sleep(0.01)
+    assert hands.done == ["kill"]
+
+
 async def test_a_broker_comes_back_even_if_its_record_number_never_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
