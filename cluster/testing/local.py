@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from cluster.client import Admin
@@ -70,14 +69,9 @@ class LocalCluster:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         # Whoever leaves by an exception or Ctrl-C wants an end, not good order.
-        await self.stop(within_s=STOP_WITHIN_S if error is None else 0)
+        await self.stop(within_s=STOP_WITHIN_S if error[0] is None else 0)
 
     @property
     def bootstrap(self) -> list[str]:
