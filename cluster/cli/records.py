@@ -85,7 +85,8 @@ async def _produce(
         except (LineTooLong, ProduceError) as error:
             tally.fail(error)
         await producer.flush()
-    typer.echo(f"{tally.acked} records acknowledged", err=True)
+    noun = "record" if tally.acked == 1 else "records"
+    typer.echo(f"{tally.acked} {noun} acknowledged", err=True)
     if tally.error is not None:
         failed = tally.sent - tally.acked
         raise CommandFailed(f"{failed} records failed, no more were sent: {tally.error}")
