@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.control.store import StoreError
@@ -54,8 +55,12 @@ class Pulses:
         return self._read(lease)[0]
 
     def announce(self, revision: int) -> None:
-        """The store moved to this revision. Two that race may leave the lower one: it is news."""
-        os.pwrite(self._fd, _SLOT.pack(revision, 0, 0, 0), 0)
+        """The store moved to this revision. Two that race may leave the lower one: it is news.
+
+        On a disk that takes nothing the others find out at their next sure look.
+        """
+        with suppress(OSError):
+            os.pwrite(self._fd, _SLOT.pack(revision, 0, 0, 0), 0)
 
     def announced(self) -> int:
         """The revision announced last, 0 if none was."""
@@ -67,7 +72,10 @@ class Pulses:
         os.close(self._fd)
 
     def _write(self, lease: int, until_ms: int, ttl_ms: int) -> None:
-        os.pwrite(self._fd, _SLOT.pack(lease, until_ms, ttl_ms, 0), self._place(lease))
+        try:
+            os.pwrite(self._fd, _SLOT.pack(lease, until_ms, ttl_ms, 0), self._place(lease))
+        except OSError as error:
+            raise StoreError(f"a lease was not written: {error.strerror}") from error
 
     def _read(self, lease: int) -> tuple[int, int]:
         data = os.pread(self._fd, _SLOT.size, self._place(lease))

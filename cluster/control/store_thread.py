@@ -15,7 +15,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 from cluster.control.database import Answer, Call, CommitUnknown, Database, Delta
@@ -78,6 +80,7 @@ class StoreThread:
         self._sure_look_s = 0.0
         self._pulses = pulses
         self._read_late = False
+        self._unwell = False
         self._thread = threading.Thread(target=self._main, name="metadata-store", daemon=True)
 
     def start(self) -> None:
@@ -102,6 +105,8 @@ class StoreThread:
     # On the thread from here on.
 
     def _main(self) -> None:
+        with suppress(OSError):  # for whoever looks at threads; Python gives them no such name
+            Path("/proc/thread-self/comm").write_text("store", encoding="ascii")
         try:
             self._open()
         except BaseException as error:
@@ -146,7 +151,7 @@ class StoreThread:
         """Until the next look: less if a lease may end, or a writer kept us from reading."""
         pause = _RETRY_READ_S if self._read_late else self._pace.poll_ms / 1000
         due = self._next_expiry_ms()
-        if due is not None:
+        if due is not None and not self._unwell:
             pause = min(pause, (due - self._pace.clock_ms()) / 1000)
         return max(pause, 0.001)
 
@@ -165,10 +170,14 @@ class StoreThread:
                 self._read_late = not self._read_if_moved()
             due = self._next_expiry_ms()
             if due is not None and due <= self._pace.clock_ms():
+                self._database.open(self._patience, self._later())
                 self._database.run((), self._patience, self._later())
                 self._read(self._later())
+            self._unwell = False
         except (StoreError, sqlite3.Error) as error:
-            log.warning("looking for changes of the metadata store failed: %s", error)
+            if not self._unwell:  # once is enough: it is tried again every few milliseconds
+                log.warning("looking for changes of the metadata store failed: %s", error)
+            self._unwell = True
             if not isinstance(error, StoreBusy):
                 self._database.drop()
 

@@ -151,6 +151,22 @@ async def test_full_disk_refuses_loses_nothing_and_resumes(tmp_path: Path) -> No
         await assert_exact(running, load)
 
 
+async def test_disk_that_takes_nothing_at_all_ends_no_broker(tmp_path: Path) -> None:
+    """The store, its leases, checkpoints and epochs cannot be written either, for a while."""
+    async with cluster(tmp_path) as running:
+        await create(running)
+        pids = [process.pid for process in running.brokers.values()]
+        async with Load(running) as load:
+            await load.more(300)
+            limit_files(running, 0)
+            await until_scraped(running, "oncelog_storage_errors_total", 5)
+            await asyncio.sleep(2.5)  # longer than any lease
+            limit_files(running, resource.RLIM_INFINITY)
+            await load.more(300)
+        await assert_exact(running, load)
+        assert pids == [process.pid for process in running.brokers.values()]
+
+
 # -- frames and batches
 
 
