@@ -13,6 +13,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks import targets
+
 Benchmark = Callable[[bool], int]
 
 
@@ -42,6 +44,7 @@ def run(parts: list[str], smoke: bool) -> int:
     if not count:
         print(f"no benchmark is named {' or '.join(parts) or 'at all'}", file=sys.stderr)
         return 2
+    targets.summary()
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

@@ -1,0 +1,1 @@
+"""Figures of three real broker processes on this machine, and what limits them."""
