@@ -9,7 +9,8 @@ from _fastseq.batch import encode_batch
 
 def stamp(batch: bytes, base_offset: int, leader_epoch: int) -> bytes:
     """Base offset and leader epoch lie outside the checksum."""
-    return base_offset.to_bytes(8) + batch[8:12] + leader_epoch.to_bytes(4) + batch[16:]
+    epoch = leader_epoch.to_bytes(4, signed=True)
+    return base_offset.to_bytes(8) + batch[8:12] + epoch + batch[16:]
 
 
 def make_batch(

@@ -64,3 +64,8 @@ def unmark(disk: Disk, directory: str, name: str) -> None:
     if disk.exists(f"{directory}/{name}"):
         disk.unlink(f"{directory}/{name}")
         disk.sync_directory(directory)
+
+
+def mark_failed_sync(disk: Disk, directory: str, synced_end: int) -> None:
+    """Say, durably, that the page cache may show bytes past `synced_end` that the disk has not."""
+    mark(disk, directory, names.FAILED_SYNC, str(synced_end).encode())

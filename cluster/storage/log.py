@@ -20,7 +20,7 @@ from _fastseq.table import ProducerTable
 from _fastseq.turn import Lane, push_check
 from cluster.storage import names
 from cluster.storage.checkpoint import format_epochs
-from cluster.storage.claim import mark, unmark
+from cluster.storage.claim import mark, mark_failed_sync, unmark
 from cluster.storage.disk import EIO, Buffer, Disk, DiskError, replace_file
 from cluster.storage.epochs import Epochs
 from cluster.storage.replay import rebuild_table
@@ -120,8 +120,7 @@ class Log:
         next_offset = self.lane.next_offset
         with self._undone_on_error(base_offset):
             self._check_writable()
-            if self._epochs.observe(data, start, end):
-                self._write_epochs()
+            self._learn_epochs(data, start, end)
             self._write(memoryview(data)[start:end], base_offset, next_offset, now_ms)
         return 0
 
@@ -147,7 +146,8 @@ class Log:
         try:
             yield
         except DiskError:
-            self.failed = self.failed or self._segments.active.torn
+            if self._segments.active.torn:
+                self._fail()
             with self._failed_on_error():
                 self._rewind_table(base_offset)
             raise
@@ -157,8 +157,15 @@ class Log:
         try:
             yield
         except DiskError:
-            self.failed = True
+            self._fail()
             raise
+
+    def _fail(self) -> None:
+        """Fence the log, and tell a later opening how far it may believe what it reads."""
+        if not self.failed:
+            self.failed = True
+            with suppress(DiskError):
+                mark_failed_sync(self._disk, self.directory, self._book.synced_end)
 
     def _check_writable(self) -> None:
         if self.failed or self._closed:
@@ -210,12 +217,12 @@ class Log:
         """
         self._check_writable()
         with self._failed_on_error():
-            return self._truncate(max(offset, self.start_offset), now_ms)
-
-    def _truncate(self, offset: int, now_ms: int) -> int:
-        if offset >= self.next_offset:
+            if offset < self.next_offset:
+                return self._cut(max(offset, self.start_offset), now_ms)
             self._truncate_epochs(offset)
             return self.next_offset
+
+    def _cut(self, offset: int, now_ms: int) -> int:
         kept = self._segments.holding(offset)
         position, end = kept.boundary(offset)
         self._tail.clear()
@@ -243,6 +250,7 @@ class Log:
             self._disk.sync_directory(self.directory)
             self._book.restart(self._segments.create(start_offset, now_ms), start_offset)
             self.table.clear(start_offset)
+            self._snapshots.take(self.table, sync=True)
 
     def cut_to_synced(self, now_ms: int) -> int:
         """Lift the fence of a failed sync: cut what was not synced and answer the end (rule 14).
@@ -250,9 +258,9 @@ class Log:
         The replica is doubtful from then on, and must fetch what it lost from a leader.
         """
         self.mark_doubtful()
+        self.failed = False
         with self._failed_on_error():
-            self.failed = False
-            end = self._truncate(self._book.synced_end, now_ms)
+            end = self._cut(self._book.synced_end, now_ms)
             self._segments.active.rewrite_end()
             unmark(self._disk, self.directory, names.FAILED_SYNC)
         return end
@@ -272,12 +280,8 @@ class Log:
         """Take a sync worker's result; True if `synced_end` moved. An error fences the log."""
         if not self._book.completed(segment_base, generation) or self._closed:
             return False
-        if errno and not self.failed:
-            self.failed = True
-            # The page cache may show the lost bytes to a recovery: tell it where they begin.
-            with suppress(DiskError):
-                end_text = str(self._book.synced_end).encode()
-                mark(self._disk, self.directory, names.FAILED_SYNC, end_text)
+        if errno:
+            self._fail()
         if self.failed:
             return False
         return self._book.synced(segment_base, generation, end)
@@ -295,9 +299,24 @@ class Log:
         return self._epochs.last_epoch
 
     def assign_epoch(self, epoch: int, start_offset: int) -> None:
-        """Begin a leader epoch, durably."""
-        if self._epochs.assign(epoch, start_offset):
-            self._write_epochs()
+        """Begin a leader epoch, durably; on DiskError it has not begun."""
+        with self._epochs_undone_on_error():
+            if self._epochs.assign(epoch, start_offset):
+                self._write_epochs()
+
+    def _learn_epochs(self, data: Buffer, start: int, end: int) -> None:
+        with self._epochs_undone_on_error():
+            if self._epochs.observe(data, start, end):
+                self._write_epochs()
+
+    @contextmanager
+    def _epochs_undone_on_error(self) -> Iterator[None]:
+        before = self._epochs.entries
+        try:
+            yield
+        except DiskError:
+            self._epochs = Epochs(before)
+            raise
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         """(newest epoch here not above `epoch`, its end offset); (-1, -1) if later than any."""

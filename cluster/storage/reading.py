@@ -17,7 +17,7 @@ def take_batches(
     data: Buffer, start: int, max_bytes: int, limit_offset: int, *, at_least_one: bool
 ) -> int:
     """End of the batches to hand out from `start`; `start` itself if there is none to give."""
-    stop = min(len(data), start + max_bytes)
+    stop = min(len(data), start + max(max_bytes, 0))
     end, _ = whole_batches(data, start, stop, limit_offset)
     if end == start and at_least_one and start + HEADER_BYTES <= len(data):
         whole = start + read_header(data, start).size

@@ -110,6 +110,7 @@ class _Opening:
             repair.cut_to(synced_end)
         elif not clean or not segments.active.settle():
             repair.scan(recovery_point, epochs)
+        segments.active.remove_index()
         self._settle_epochs(epochs, segments)
         if snapshots.drop_after(segments.next_offset):
             self._disk.sync_directory(self._directory)

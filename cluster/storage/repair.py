@@ -9,10 +9,13 @@ cut; snapshots past a cut are gone durably before it; what was kept is synced at
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 from _fastseq import batch
 from cluster.storage import names
-from cluster.storage.claim import mark, unmark
-from cluster.storage.disk import Disk
+from cluster.storage.claim import mark, mark_failed_sync, unmark
+from cluster.storage.disk import Disk, DiskError
 from cluster.storage.epochs import Epochs
 from cluster.storage.segment import Segment
 from cluster.storage.segments import Segments
@@ -40,6 +43,7 @@ class Repair:
         self.cut_from_offset = -1
         self.cut_to_offset = -1
         self.reason = ""
+        self._synced_end = 0
         self._disk = disk
         self._directory = directory
         self._segments = segments
@@ -50,6 +54,7 @@ class Repair:
 
         The first thing wrong ends the log there. `epochs` learns the leader epochs that it lacks.
         """
+        self._synced_end = recovery_point
         last: Segment | None = None
         for segment in self._segments.since(recovery_point):
             if last and segment.base_offset != last.next_offset:
@@ -61,15 +66,29 @@ class Repair:
             if reason:
                 self._cut(segment, end, REASONS[reason])
                 break
-            segment.sync()
+            with self._sync_remembered():
+                segment.sync()
+            self._synced_end = max(self._synced_end, segment.next_offset)
             if segment is not self._segments.active:
-                segment.write_index()
+                with suppress(DiskError):  # an index is a hint: missing, it is made again
+                    segment.write_index()
                 self._segments.use(segment)
             last = segment
         self._disk.sync_directory(self._directory)
 
+    @contextmanager
+    def _sync_remembered(self) -> Iterator[None]:
+        """If this sync fails, the next opening must not believe what the page cache shows."""
+        try:
+            yield
+        except DiskError:
+            with suppress(DiskError):
+                mark_failed_sync(self._disk, self._directory, self._synced_end)
+            raise
+
     def cut_to(self, synced_end: int) -> None:
         """Cut what a failed sync had left open, although it may look whole (rule 14)."""
+        self._synced_end = synced_end
         if synced_end < self._segments.next_offset:
             segment = self._segments.holding(synced_end)
             lost_to = self._segments.next_offset
@@ -83,11 +102,13 @@ class Repair:
         end = segment.next_offset
         self._account(segment, position, lost_to)
         self.reason = reason
-        mark(self._disk, self._directory, names.DOUBTFUL)
+        if self.cut_bytes or self.cut_to_offset > end:
+            mark(self._disk, self._directory, names.DOUBTFUL)
         self._snapshots.drop_after(end)
         self._segments.drop_after(segment)
         self._disk.sync_directory(self._directory)
-        segment.cut(position, end)
+        with self._sync_remembered():
+            segment.cut(position, end)
 
     def _account(self, segment: Segment, position: int, lost_to: int) -> None:
         self.cut_bytes += segment.size - position

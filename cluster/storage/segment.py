@@ -104,7 +104,7 @@ class Segment:
         if points is not None and times is not None:
             index = SparseIndex.load(self.base_offset, points, times)
             unindexed = self._config.index_interval_bytes + 2 * self._config.max_message_bytes
-            if self.size - index.last_position <= unindexed:
+            if 0 <= self.size - index.last_position <= unindexed:
                 self._index = index
                 return
         self.rebuild_index()
@@ -115,11 +115,20 @@ class Segment:
             raise DamagedLog(self.file.path)
 
     def write_index(self) -> None:
-        """Write both index files, a last time entry included, as at a roll or a clean stop."""
+        """Write both index files, a last time entry included; their names are not yet durable.
+
+        Synced, and the one that proves itself last: a time index cut short would look whole.
+        """
         self.index.finish()
-        for suffix, data in zip((INDEX, TIME_INDEX), self.index.dump(), strict=True):
+        points, times = self.index.dump()
+        for suffix, data in ((TIME_INDEX, times), (INDEX, points)):
             path = segment_file(self._directory, self.base_offset, suffix)
-            write_file(self._disk, path, data, sync=False)
+            write_file(self._disk, path, data, sync=True)
+
+    def remove_index(self) -> None:
+        """Remove the files of an index that only memory will keep up with the segment."""
+        assert self.index is self._index, "it was read before"
+        self._remove((INDEX, TIME_INDEX))
 
     # -- scanning
 
@@ -198,15 +207,18 @@ class Segment:
         return waited_ms > self._config.segment_ms
 
     def append(self, data: memoryview, found: Scan) -> None:
-        """Write whole batches at the end. On DiskError the file is cut back, or `torn`."""
+        """Write whole batches at the end. On DiskError the file is cut back durably, or `torn`."""
         assert not self.torn, "a torn file must not be appended to"
         position = self.size
         try:
             self._disk.write(self.open(), position, [data])
         except DiskError:
+            # Synced, because bytes that came back after a crash could pass for a batch that was
+            # refused, between others that were not.
             self.torn = True
             with suppress(DiskError):
                 self._disk.truncate(self.open(), position)
+                self._disk.sync(self.open())
                 self.torn = False
             raise
         if position == 0:
@@ -218,15 +230,15 @@ class Segment:
     def cut(self, position: int, next_offset: int) -> None:
         """Cut the file to `position`, durably, where the log then ends at `next_offset`."""
         index = self.index
-        self._remove((INDEX, TIME_INDEX))
+        self.remove_index()
         self._disk.truncate(self.open(), position)
-        self._disk.sync(self.open())
-        self.size = position
-        self.torn = False
+        self.size = position  # whether or not the sync fails: a cut that failed is tried again
         index.truncate(next_offset)
         if not self.settle():
             raise DamagedLog(self.file.path)
         self.next_offset = next_offset
+        self._disk.sync(self.open())
+        self.torn = False
 
     def rewrite_end(self) -> None:
         """Write the last block again: a failed sync may have left it clean in memory only."""

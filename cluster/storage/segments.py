@@ -88,14 +88,22 @@ class Segments:
     def create(self, base_offset: int, now_ms: int) -> Segment:
         """Make an empty segment the active one; its name is durable on return."""
         segment = self._segment(base_offset)
-        segment.create(now_ms)
         try:
+            segment.create(now_ms)
             self._disk.sync_directory(self._directory)
         except DiskError:
-            segment.file.retire()
+            self._take_back(segment)
             raise
         self._segments.append(segment)
         return segment
+
+    def _take_back(self, segment: Segment) -> None:
+        """Remove a segment that was not wanted: the one before must not grow past its base."""
+        try:
+            segment.unlink()
+        except DiskError:
+            if self._segments:
+                self.active.torn = True
 
     def roll(self, now_ms: int) -> Segment:
         """Begin a new segment at the end of the log."""

@@ -5,8 +5,9 @@ Kafka's: the last batch of each producer, for its tools), which of them are kept
 table is loaded from.
 
 A file is trusted only if its checksum holds, so writing needs neither a rename nor, outside a clean
-stop, a sync: what a crash tore is skipped. Invariant: none is of an offset past the end of the log
-when bytes are appended there, or it would speak of other records (rule 3 of docs/protocol.md).
+stop, a sync: what a crash tore is skipped. Invariants: none is of an offset past the end of the log
+when bytes are appended there, or it would speak of other records (rule 3 of docs/protocol.md); a
+log that begins above 0 keeps one of its beginning, so that a replay is always exact.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Snapshots:
         self._kafka = [at for name in names if (at := offset_of(name, SNAPSHOT)) is not None]
 
     def take(self, table: ProducerTable, *, sync: bool) -> None:
-        """Write the pair of the table's offset and drop the oldest beyond SNAPSHOTS_KEPT."""
+        """Write the pair of the table's offset; the oldest and the SNAPSHOTS_KEPT newest stay."""
         offset = table.next_offset
         # Listed before they are there: a half-written pair must be found when the log is cut.
         self._windows = sorted({*self._windows, offset})
@@ -39,7 +40,7 @@ class Snapshots:
         self._write(offset, SNAPSHOT, table.dump_kafka(), sync=sync)
         if sync:
             self._disk.sync_directory(self._directory)
-        self._drop(self._windows[:-SNAPSHOTS_KEPT], self._kafka[:-SNAPSHOTS_KEPT])
+        self._drop(self._windows[1:-SNAPSHOTS_KEPT], self._kafka[1:-SNAPSHOTS_KEPT])
 
     def _write(self, offset: int, suffix: str, data: bytes, *, sync: bool) -> None:
         write_file(self._disk, segment_file(self._directory, offset, suffix), data, sync=sync)

@@ -82,6 +82,19 @@ def test_a_failed_roll_takes_the_producer_back_and_can_be_tried_again(
     assert replica.crash().next_offset == 4
 
 
+def test_a_segment_that_could_not_be_begun_is_not_in_the_way_later(replica: Replica) -> None:
+    replica.append(3)
+    replica.disk.faults.name_countdown = 4
+    with pytest.raises(DiskError):
+        replica.append(1, bytes(CONFIG.segment_bytes))
+    replica.sequence = 3
+    replica.append(5)
+    entries = replica.log.table.entries()
+    replica.reopen()
+    assert (replica.log.next_offset, replica.log.doubtful) == (8, False)
+    assert replica.log.table.entries() == entries
+
+
 def test_a_roll_without_room_for_its_index_and_snapshot_goes_on(replica: Replica) -> None:
     replica.append(3)
     replica.disk.faults.name_countdown = 1

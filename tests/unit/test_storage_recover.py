@@ -272,18 +272,18 @@ def test_another_topics_log_is_moved_aside_whole(replica: Replica) -> None:
     assert parse_topic_id(replica.disk.contents(f"{stray}/partition.metadata")) == TOPIC
 
 
-def test_an_error_while_opening_leaves_no_handle_open(replica: Replica) -> None:
+def test_an_error_while_opening_leaves_no_handle_open_and_is_not_forgotten(
+    replica: Replica,
+) -> None:
     stop(replica)
-    for countdown in range(1, 6):
-        replica.disk.faults.sync_countdown = countdown
-        try:
-            replica.open()
-        except DiskError:
-            assert replica.disk.open_handles == 0
-        else:
-            stop(replica)
-    replica.disk.faults.sync_countdown = 0
-    assert replica.open().next_offset == 90
+    replica.disk.faults.sync_countdown = 4
+    with pytest.raises(DiskError):
+        replica.open()
+    assert replica.disk.open_handles == 0
+    log = replica.open()
+    assert 0 < log.next_offset < 90
+    assert log.doubtful
+    assert replica.recovery.reason == "a sync had failed"
 
 
 def test_a_producer_that_skips_is_refused_after_recovery(replica: Replica) -> None:

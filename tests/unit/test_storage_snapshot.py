@@ -80,12 +80,15 @@ def test_without_ours_a_whole_log_is_replayed_and_a_shortened_one_starts_from_ka
     assert [batch.base_offset for batch in table.entries()[0].batches] == [5]
 
 
-def test_only_a_few_are_kept(disk: SimulatedDisk) -> None:
+def test_the_oldest_and_a_few_of_the_newest_are_kept(disk: SimulatedDisk) -> None:
     snapshots = Snapshots(disk, "t-0")
     for batches in range(1, 9):
         snapshots.take(table_of(batches), sync=False)
-    assert len(disk.list("t-0")) == 2 * SNAPSHOTS_KEPT
-    assert disk.exists(path(8))
+    kept = [1, *range(9 - SNAPSHOTS_KEPT, 9)]
+    assert [name for name in disk.list("t-0") if name.endswith(names.WINDOWS)] == [
+        path(offset).removeprefix("t-0/") for offset in kept
+    ]
+    assert len(disk.list("t-0")) == 2 * len(kept)
 
 
 def test_those_past_a_cut_are_removed_even_if_half_written(disk: SimulatedDisk) -> None:
