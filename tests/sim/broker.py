@@ -17,6 +17,8 @@ from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
 from cluster.core.topics import TopicDefaults
 from cluster.storage.disk import DiskError
+from cluster.storage.names import parse_replica_directory
+from tests.sim.committed import placed_batches
 from tests.sim.disk import SimulatedDisk
 from tests.sim.network import Network
 from tests.sim.scheduler import MS, SECOND, Scheduler
@@ -25,6 +27,7 @@ from tests.sim.store import Session, SimulatedStore
 LEASE = 2 * SECOND
 TURN = 300  # microseconds that a turn gathers, at most
 SLOW_SYNC = 50 * MS
+UNCHECKED = 21  # bytes at the start of a batch that its checksum does not cover
 
 
 @dataclass
@@ -55,6 +58,8 @@ class Broker:
     """Counts starts and ends: odd while a process runs."""
     starts: int = 0
     boot: int = 0
+    frail: bool = False
+    """Whether synced data may be lost here: at most on one broker of a run."""
     lost_data: bool = False
     """Synced data has gone at least once: a wiped directory, or power with flush=os."""
     stopped: str | None = None
@@ -91,6 +96,12 @@ class Broker:
         """A new process on whatever the disk holds; none if the disk does not let it."""
         if self.node is not None:
             return
+        if self.frail:
+            self.lost_data = self.lost_data or self.disk.faults.sync_probability > 0
+        else:
+            # A sync that fails while a log is opened has everything cut that is not known to be
+            # synced, and what was acknowledged may be among it (rule 14).
+            self.disk.faults.sync_probability = 0.0
         self.starts += 1
         self.paused, self.stopped = False, None
         self._skew_ms = self.clock.rng.randrange(1_000_000)
@@ -140,6 +151,33 @@ class Broker:
         self.clock.trace(f"broker {self.node_id} wiped")
         self.disk = SimulatedDisk()
         self.lost_data = True
+
+    def damage(self) -> None:
+        """A bit in the newest segment of a log goes bad, if the next start will look.
+
+        After an orderly stop it would not: what was synced then is believed. Only what a batch's
+        checksum covers is damaged.
+        """
+        rng, newest = self.clock.rng, self._newest_segments()
+        if self.node is not None or self.stopped is not None or not newest:
+            return
+        path = rng.choice(newest)
+        batches = placed_batches(self.disk.contents(path))
+        if batches:
+            position, size = rng.choice(batches)
+            self.disk.rot(
+                path, rng.randrange(position + UNCHECKED, position + size), rng.randrange(8)
+            )
+            self.clock.trace(f"broker {self.node_id} damaged: {path} in {position}")
+            self.lost_data = True
+
+    def _newest_segments(self) -> list[str]:
+        newest = []
+        for directory in self.disk.list(""):
+            if parse_replica_directory(directory) is not None:
+                logs = [name for name in self.disk.list(directory) if name.endswith(".log")]
+                newest += [f"{directory}/{name}" for name in logs[-1:]]
+        return newest
 
     def stop(self) -> None:
         """Ask for an orderly stop."""

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from _fastseq.batch import decode_batch, read_header
+from _fastseq.batch import decode_batch, read_header, whole_batches
 from cluster.storage.disk import Buffer
 from cluster.storage.log import Log
 
 READ_BYTES = 1 << 20
+ANY_OFFSET = 2**63 - 1
 
 
 class Stored(NamedTuple):
@@ -47,6 +48,17 @@ def batches_of(data: Buffer) -> list[Stored]:
         )
         position += header.size
     return batches
+
+
+def placed_batches(data: Buffer) -> list[tuple[int, int]]:
+    """(position, size) of the whole batches in a file."""
+    end, _ = whole_batches(data, 0, len(data), ANY_OFFSET)
+    places, position = [], 0
+    while position < end:
+        size = read_header(data, position).size
+        places.append((position, size))
+        position += size
+    return places
 
 
 def bytes_between(log: Log, start: int, end: int) -> bytes:

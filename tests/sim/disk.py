@@ -191,6 +191,13 @@ class SimulatedDisk:
         self._handles.clear()
         self._boot += 1
 
+    def rot(self, path: str, position: int, bit: int) -> None:
+        """One bit of a file is not what it was, neither on the disk nor in memory."""
+        file = self._lookup(path)
+        for data in (file.durable, file.visible):
+            if position < len(data):
+                data[position] ^= 1 << bit
+
     def mend(self) -> None:
         """Nothing fails any more."""
         self.faults = Faults()

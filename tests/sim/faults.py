@@ -63,8 +63,8 @@ class Faults:
         self._clock = world.clock
         self._end = end
         rng = world.clock.rng
-        self._victim = rng.choice(NODES)
-        """Whose synced data may be lost."""
+        self._victim = world.brokers[rng.choice(NODES)]
+        self._victim.frail = True
         kinds = list(self._kinds())
         self._chosen = rng.sample(kinds, rng.randrange(1, 6))
         self._pause = rng.choice((150, 300, 600, 1_200)) * MS
@@ -86,6 +86,7 @@ class Faults:
             self.pause,
             self.pause_leader,
             self.wipe,
+            self.damage,
             self.sever,
             self.cut,
             self.cut_one_way,
@@ -166,7 +167,7 @@ class Faults:
         """A machine goes dark."""
         broker = broker or self._any()
         if self._world.shape.flush == "os":
-            broker = self._world.brokers[self._victim]
+            broker = self._victim
             broker.lost_data = True
         broker.lose_power()
         self._later(20, 800, broker.start)
@@ -181,8 +182,15 @@ class Faults:
 
     def wipe(self) -> None:
         """A directory is lost, always the same one's."""
-        broker = self._world.brokers[self._victim]
+        broker = self._victim
         broker.wipe()
+        self._later(20, 800, broker.start)
+
+    def damage(self) -> None:
+        """A byte that was synced goes bad while the process is away, always on the same disk."""
+        broker = self._victim
+        broker.kill()
+        broker.damage()
         self._later(20, 800, broker.start)
 
     # -- network ------------------------------------------------------------------------------
@@ -228,6 +236,9 @@ class Faults:
 
     def _harm_disk(self, what: str, faults: DiskFaults) -> None:
         broker = self._any()
+        if self._world.shape.flush == "os":  # what is cut after an error was never synced there
+            broker = self._victim
+            broker.lost_data = True
         disk = broker.disk
         if faults.capacity_bytes:
             faults.capacity_bytes += disk.used_bytes
