@@ -170,5 +170,8 @@ def _failed(
     )
 
 
-def _partitions(request: messages.FetchRequest) -> list[tuple[str, int]]:
-    return [(topic.topic, part.partition) for topic in request.topics for part in topic.partitions]
+def _partitions(request: messages.FetchRequest) -> dict[tuple[str, int], None]:
+    """What a request reads, each once: nothing keeps a client from naming a partition twice."""
+    return dict.fromkeys(
+        (topic.topic, part.partition) for topic in request.topics for part in topic.partitions
+    )
