@@ -1,7 +1,8 @@
 """Generates the encoder of one message at one version: one straight-line function.
 
 `encode(message, put)` hands the pieces of the encoding to `put` in order; joined, they are the
-bytes. Records go through as the buffer they are, so that joining is their only copy.
+bytes. Records go through as the buffer they are, so that joining is their only copy. WireError for
+null where the version does not allow it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from cluster.wire.schema import Array, Field, Fixed, Kind, Message, WireType, fi
 Piece = bytes | bytearray | memoryview
 Encode = Callable[[Message, Callable[[Piece], None]], None]
 
-_ENVIRONMENT = {"pack": struct.pack, "uvarint": uvarint, "no_tags": b"\x00"}
+_ENVIRONMENT = {
+    "pack": struct.pack,
+    "uvarint": uvarint,
+    "no_tags": b"\x00",
+    "null": primitives.null,
+}
 
 
 def compile_encoder(message: type[Message], version: int, flexible: bool) -> Encode:
@@ -65,6 +71,8 @@ class _Encoder:
         value = self._code.name(field.name)
         self._code.line(f"{value} = {source}.{field.name}")
         if not nullable:
+            # What one version of a request may leave out, the answer's may have to name.
+            self._code.line(f"if {value} is None: null({field.name!r})")
             self._write(field.type, value, put)
             return
         with self._code.block(f"if {value} is None:"):

@@ -25,6 +25,8 @@ from cluster.wire.messages import (
     FaultRequest,
     MetadataRequest,
     MetadataRequestTopic,
+    MetadataResponse,
+    MetadataResponseTopic,
     PartitionProduceData,
     PartitionProduceResponse,
     ProduceRequest,
@@ -205,6 +207,14 @@ def test_more_elements_than_a_message_may_have_are_refused(
 def test_a_value_that_does_not_fit_its_field_is_refused() -> None:
     with pytest.raises(WireError, match="out of range"):
         encode_request(PRODUCE, 11, 1, None, ProduceRequest(acks=40_000))
+
+
+@pytest.mark.parametrize("version", [9, 10, 11])
+def test_null_is_refused_where_a_version_does_not_allow_it(version: int) -> None:
+    nameless = MetadataResponse(topics=[MetadataResponseTopic(name=None)])
+    with pytest.raises(WireError, match="name must not be null"):
+        encode_response(METADATA, version, 1, nameless)
+    assert encode_response(METADATA, 12, 1, nameless)
 
 
 def test_null_topics_ask_for_all_and_an_empty_list_for_none() -> None:
