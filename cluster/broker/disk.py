@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EIO
 from pathlib import Path
-from types import TracebackType
 
 from cluster.storage.checkpoint import (
     META_PROPERTIES,
@@ -29,6 +28,7 @@ from cluster.storage.checkpoint import (
 from cluster.storage.disk import Buffer, DiskError, read_file, replace_file
 
 LOCK = ".lock"
+IOV_MAX = os.sysconf("SC_IOV_MAX")  # buffers one call takes
 
 
 class DirectoryRefused(Exception):
@@ -62,14 +62,12 @@ class FileDisk:
 
     def write(self, handle: int, position: int, buffers: Sequence[Buffer]) -> None:
         """Store all bytes, over as many short writes as it takes (KAFKA-17181)."""
-        with _translated(self._paths[handle], "write"):
-            rest = [memoryview(buffer) for buffer in buffers if len(buffer)]
-            while rest:
-                written = os.pwritev(handle, rest[: os.sysconf("SC_IOV_MAX")], position)
-                if written == 0:
-                    raise OSError(EIO, "nothing was written")
-                position += written
-                rest = _after(rest, written)
+        try:
+            written = os.pwritev(handle, buffers[:IOV_MAX], position)
+            if written < sum(map(len, buffers)):
+                _write_rest(handle, position, buffers, written)
+        except OSError as error:
+            raise DiskError(error.errno or EIO, self._paths[handle], "write") from error
 
     def read(self, handle: int, position: int, length: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the file."""
@@ -133,6 +131,15 @@ class FileDisk:
                 os.close(handle)
 
 
+def _write_rest(handle: int, position: int, buffers: Sequence[Buffer], written: int) -> None:
+    rest = [memoryview(buffer) for buffer in buffers if len(buffer)]
+    while rest := _after(rest, written):
+        if written == 0:
+            raise OSError(EIO, "nothing was written")
+        position += written
+        written = os.pwritev(handle, rest[:IOV_MAX], position)
+
+
 def _after(buffers: list[memoryview], written: int) -> list[memoryview]:
     """What is left of the buffers after `written` bytes of them."""
     for index, buffer in enumerate(buffers):
@@ -181,12 +188,7 @@ class DataDirectory:
     def __enter__(self) -> DataDirectory:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -55,6 +55,9 @@ class SparseIndex:
 
     def enter(self, data: Buffer, end: int, position: int, interval_bytes: int) -> None:
         """Add the entries due for the batches data[:end], which lie at `position` of the file."""
+        if self.since_point + end <= interval_bytes:
+            self.since_point += end
+            return
         points, self.since_point = index_points(
             data,
             0,

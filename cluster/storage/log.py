@@ -102,11 +102,14 @@ class Log:
 
         On DiskError nothing of it is left in file or table, or the log is `failed`.
         """
-        with self._undone_on_error(base_offset):
+        try:
             self._check_writable()
             if self.lane.leader_epoch > self._epochs.last_epoch:
                 self.assign_epoch(self.lane.leader_epoch, base_offset)
             self._write(data, base_offset, next_offset, now_ms)
+        except DiskError:
+            self._undo(base_offset)
+            raise
 
     def apply(self, data: Buffer, start: int, end: int, now_ms: int) -> int:
         """Check and write a leader's push data[start:end]: 0, or an error code and no change.
@@ -118,10 +121,13 @@ class Log:
         if code or start == end:
             return code
         next_offset = self.lane.next_offset
-        with self._undone_on_error(base_offset):
+        try:
             self._check_writable()
             self._learn_epochs(data, start, end)
             self._write(memoryview(data)[start:end], base_offset, next_offset, now_ms)
+        except DiskError:
+            self._undo(base_offset)
+            raise
         return 0
 
     def _write(self, data: memoryview, base_offset: int, next_offset: int, now_ms: int) -> None:
@@ -140,17 +146,12 @@ class Log:
                 self.take_snapshot()
         assert self.table.next_offset == next_offset, "the table moves with the log"
 
-    @contextmanager
-    def _undone_on_error(self, base_offset: int) -> Iterator[None]:
-        """Rewind the table to the log's end if the run could not be written (rule 1)."""
-        try:
-            yield
-        except DiskError:
-            if self._segments.active.torn:
-                self._fail()
-            with self._failed_on_error():
-                self._rewind_table(base_offset)
-            raise
+    def _undo(self, base_offset: int) -> None:
+        """Rewind the table to the log's end: the run could not be written (rule 1)."""
+        if self._segments.active.torn:
+            self._fail()
+        with self._failed_on_error():
+            self._rewind_table(base_offset)
 
     @contextmanager
     def _failed_on_error(self) -> Iterator[None]:
@@ -300,20 +301,19 @@ class Log:
 
     def assign_epoch(self, epoch: int, start_offset: int) -> None:
         """Begin a leader epoch, durably; on DiskError it has not begun."""
-        with self._epochs_undone_on_error():
-            if self._epochs.assign(epoch, start_offset):
-                self._write_epochs()
+        before = self._epochs.entries
+        if self._epochs.assign(epoch, start_offset):
+            self._keep_epochs(before)
 
     def _learn_epochs(self, data: Buffer, start: int, end: int) -> None:
-        with self._epochs_undone_on_error():
-            if self._epochs.observe(data, start, end):
-                self._write_epochs()
-
-    @contextmanager
-    def _epochs_undone_on_error(self) -> Iterator[None]:
         before = self._epochs.entries
+        if self._epochs.observe(data, start, end):
+            self._keep_epochs(before)
+
+    def _keep_epochs(self, before: list[tuple[int, int]]) -> None:
+        """Write the changed epochs, or have the ones before again."""
         try:
-            yield
+            self._write_epochs()
         except DiskError:
             self._epochs = Epochs(before)
             raise

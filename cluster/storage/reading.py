@@ -6,11 +6,12 @@ least one even if it alone is larger than asked for.
 
 from __future__ import annotations
 
-from _fastseq.batch import HEADER_BYTES, decode_batch, read_header, whole_batches
-from cluster.storage.disk import Buffer
+from contextlib import suppress
 
-CODEC = 0x07  # attribute bits: how the records are compressed
-LOG_APPEND_TIME = 0x08  # attribute bit: every record carries the batch's largest timestamp
+from _fastseq.batch import HEADER_BYTES, read_header, whole_batches
+from cluster.storage.disk import Buffer
+from cluster.wire.primitives import WireError
+from cluster.wire.records import read_records
 
 
 def take_batches(
@@ -29,12 +30,13 @@ def take_batches(
 def first_record(data: Buffer, position: int, timestamp: int) -> tuple[int, int]:
     """(offset, timestamp) of the first record of a batch that is not older than `timestamp`.
 
-    The batch's largest timestamp must not be older. A batch stamped as a whole on append, or with
-    records that cannot be seen, answers with its first offset and largest timestamp.
+    The batch's largest timestamp must not be older. A batch without records that a reader would see
+    answers with its first offset and largest timestamp.
     """
     header = read_header(data, position)
-    if not header.attributes & (CODEC | LOG_APPEND_TIME):
-        for record in decode_batch(data, position):
+    with suppress(WireError):
+        batch = memoryview(data)[position : position + header.size]
+        for record in read_records(batch, check_crc=False):
             if record.timestamp >= timestamp:
                 return record.offset, record.timestamp
     return header.base_offset, header.max_timestamp

@@ -13,6 +13,7 @@ from cluster.storage.checkpoint import parse_topic_id
 from cluster.storage.disk import DiskError, read_file, write_file
 from cluster.storage.recover import open_log
 from cluster.storage.settings import LogConfig
+from cluster.wire.records import read_records
 from tests.batches import make_batch
 from tests.unit.log_fixture import ANY, CONFIG, TOPIC, Replica, next_offset
 
@@ -334,4 +335,21 @@ def test_a_log_of_kafka_opens_and_serves_every_byte(
         offset = next_offset(data)
     assert served == stored
     assert log.table.next_offset == log.next_offset
+    log.close(clean=True)
+
+
+# Transaction markers have a time and an offset too, but are no records.
+@pytest.mark.parametrize("directory", [name for name in TOPICS if "transactions" not in name])
+def test_every_record_of_kafka_is_found_by_its_time(kafkas: FileDisk, directory: str) -> None:
+    topic_id = parse_topic_id(read_file(kafkas, f"{directory}/partition.metadata") or b"")
+    log, _ = open_log(
+        kafkas, directory, topic_id=topic_id, config=LogConfig(), clean=True, now_ms=0
+    )
+    stored = b"".join(path.read_bytes() for path in sorted((GOLDEN / directory).glob("*.log")))
+    records = read_records(stored)
+    for record in records[:: max(len(records) // 40, 1)]:
+        first = next(other for other in records if other.timestamp >= record.timestamp)
+        found = log.offset_for_timestamp(record.timestamp)
+        assert found == (first.offset, first.timestamp)
+    assert log.offset_for_timestamp(log.last_timestamp + 1) is None
     log.close(clean=True)
