@@ -72,6 +72,8 @@ ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may ex
 HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
 
 # Replication
+OFFSET_MAX = 2**62  # offsets beyond are none: whatever is added to one stays a 64-bit number
+LEADER_EPOCH_MAX = 2**30  # leader epochs: half of what fits, so that any reported can be exceeded
 REJOIN_MS = 1_000  # ms a follower must keep up before it may join the in-sync replicas again
 PROPOSAL_RETRY_MS = 100  # ms before a change with an unknown outcome is asked again
 STREAM_RETRY_MS = 500  # ms before a follower that got no answer opens another stream

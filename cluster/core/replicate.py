@@ -10,6 +10,7 @@ in flight to a peer over all its streams is within the credit that its link gran
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -36,12 +37,8 @@ def common_prefix(mine: Epochs, my_end: int, theirs: Epochs, their_end: int) -> 
 
 def epoch_at(epochs: Epochs, offset: int) -> int:
     """The leader epoch that wrote this offset, -1 if none did."""
-    found = -1
-    for epoch, start in epochs:
-        if start > offset:
-            break
-        found = epoch
-    return found
+    after = bisect_right(epochs, offset, key=lambda entry: entry[1])
+    return epochs[after - 1][0] if after else -1
 
 
 @dataclass(slots=True)

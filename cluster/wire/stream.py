@@ -13,11 +13,12 @@ ends, lengths bytes.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from cluster.errors import OncelogError
+from cluster.limits import LEADER_EPOCH_MAX, OFFSET_MAX
 
 VERSION = 1
 PUSH = 1
@@ -30,6 +31,16 @@ _ACK = struct.Struct(">16siiIq")
 ENVELOPE_BYTES = _ENVELOPE.size
 PUSH_BYTES = _PUSH.size
 ACK_BYTES = _ACK.size
+
+
+TopicId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+Partition = Annotated[int, msgspec.Meta(ge=0, lt=2**31)]
+Epoch = Annotated[int, msgspec.Meta(ge=-1, le=LEADER_EPOCH_MAX)]
+Stream = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""A stream's number; 0 is none."""
+Offset = Annotated[int, msgspec.Meta(ge=0, le=OFFSET_MAX)]
+EndOffset = Annotated[int, msgspec.Meta(ge=-1, le=OFFSET_MAX)]
+"""An exclusive end, -1 for a replica that has none to tell."""
 
 
 class StreamError(OncelogError):
@@ -86,13 +97,13 @@ class OpenStream(msgspec.Struct, frozen=True, gc=False, tag="open"):
     `store_id` names the follower's data as `PartitionRecord.stores` does.
     """
 
-    topic_id: bytes
-    partition: int
-    leader_epoch: int
-    stream: int
-    epochs: tuple[tuple[int, int], ...]
-    start_offset: int
-    end_offset: int
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
+    epochs: tuple[tuple[Epoch, Offset], ...]
+    start_offset: Offset
+    end_offset: Offset
     doubtful: bool
     store_id: str
 
@@ -103,22 +114,22 @@ class StreamOpened(msgspec.Struct, frozen=True, gc=False, tag="opened"):
     `leader_end` is the leader's end offset now: a doubtful follower is whole again there.
     """
 
-    topic_id: bytes
-    partition: int
-    leader_epoch: int
-    stream: int
-    truncate_to: int
-    leader_end: int
-    high_watermark: int
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
+    truncate_to: Offset
+    leader_end: Offset
+    high_watermark: Offset
 
 
 class StreamRefused(msgspec.Struct, frozen=True, gc=False, tag="refused"):
     """This stream is not, or no longer, one of the leader's; open another."""
 
-    topic_id: bytes
-    partition: int
-    leader_epoch: int
-    stream: int
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
     reason: str
 
 
@@ -130,10 +141,10 @@ class TermBegun(msgspec.Struct, frozen=True, gc=False, tag="term"):
     a lost connection that the receiver did not notice.
     """
 
-    topic_id: bytes
-    partition: int
-    leader_epoch: int
-    stream: int
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
 
 
 class Opinion(msgspec.Struct, frozen=True, gc=False, tag="opinion"):
@@ -146,7 +157,7 @@ class StateQuery(msgspec.Struct, frozen=True, gc=False, tag="query"):
     """The controller asks how far this replica's log reaches before it elects (rule 7)."""
 
     query: int
-    partitions: tuple[tuple[bytes, int], ...]
+    partitions: tuple[tuple[TopicId, Partition], ...]
 
 
 class ReplicaState(msgspec.Struct, frozen=True, gc=False, array_like=True):
@@ -156,11 +167,11 @@ class ReplicaState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     leader of an older one any more. `last_epoch` is that of its last record.
     """
 
-    topic_id: bytes
-    partition: int
-    leader_epoch: int
-    last_epoch: int
-    end_offset: int
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    last_epoch: Epoch
+    end_offset: EndOffset
     doubtful: bool
 
 
@@ -174,9 +185,9 @@ class StateReport(msgspec.Struct, frozen=True, gc=False, tag="report"):
 class Resign(msgspec.Struct, frozen=True, gc=False, tag="resign"):
     """The sender leads this partition in this epoch and cannot go on (rule 14): elect another."""
 
-    topic_id: bytes
-    partition: int
-    leader_epoch: int
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
 
 
 class Stopping(msgspec.Struct, frozen=True, gc=False, tag="stopping"):
@@ -251,10 +262,10 @@ def read_acks(frame: bytes) -> list[AckHeader]:
 
 
 def read_control(frame: bytes) -> Control:
-    """The rare message behind an envelope."""
+    """The rare message behind an envelope, its numbers such as layouts and logs can hold."""
     try:
         message: Control = _decoder.decode(memoryview(frame)[ENVELOPE_BYTES:])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise StreamError(f"a control message that does not decode: {error}") from None
     return message
 
