@@ -3,13 +3,19 @@ from typing import Final, NamedTuple
 from typing_extensions import Buffer
 
 from _fastseq.builder import BatchBuilder as BatchBuilder
+from _fastseq.builder import collapse_batch as collapse_batch
 from _fastseq.builder import encode_batch as encode_batch
+from _fastseq.builder import expire_batch as expire_batch
+from _fastseq.builder import fence_batch as fence_batch
 from _fastseq.builder import seal_batch as seal_batch
 from _fastseq.records import Record as Record
 from _fastseq.records import decode_batch as decode_batch
 from _fastseq.records import decode_records as decode_records
 
 __all__ = [
+    "CONTROL_COLLAPSE",
+    "CONTROL_EXPIRE",
+    "CONTROL_FENCE",
     "HEADER_BYTES",
     "SCAN_CRC",
     "SCAN_END",
@@ -24,11 +30,14 @@ __all__ = [
     "Scan",
     "batch_at",
     "check_batch",
+    "collapse_batch",
     "control_key",
     "decode_batch",
     "decode_records",
     "encode_batch",
     "epoch_starts",
+    "expire_batch",
+    "fence_batch",
     "index_points",
     "read_header",
     "scan",
@@ -37,6 +46,9 @@ __all__ = [
 ]
 
 HEADER_BYTES: Final[int]
+CONTROL_EXPIRE: Final[int]
+CONTROL_COLLAPSE: Final[int]
+CONTROL_FENCE: Final[int]
 SCAN_END: Final[int]
 SCAN_SHORT: Final[int]
 SCAN_MAGIC: Final[int]

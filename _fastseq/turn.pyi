@@ -14,6 +14,7 @@ CONFLICT: Final[int]
 STALE: Final[int]
 ABOVE_BOUND: Final[int]
 REFUSED: Final[int]
+FLOORED: Final[int]
 
 @disjoint_base
 class Lane:
@@ -48,6 +49,10 @@ class Lane:
     def stale(self) -> int: ...
     @property
     def above_bound(self) -> int: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def floored(self) -> int: ...
 
 @disjoint_base
 class Turn:
@@ -62,6 +67,7 @@ class Turn:
         native: bool = True,
         refuse_new: int = 0,
     ) -> None: ...
+    def add_control(self, lane: Lane, data: Buffer, slot: int) -> None: ...
     def run(self, producer_id_bound: int = ...) -> None: ...
     @property
     def count(self) -> int: ...
