@@ -59,22 +59,22 @@ packaging: $(DEV)  ## build the wheel and import it where the sources are not
 	$(PY) -m pytest -m slow tests/tidy/test_packaging.py
 
 clean:  ## remove what was built; .venv stays, without the stamp of its extension
-	rm -rf build dist *.egg-info _fastseq/*.so .*_cache .hypothesis .coverage htmlcov $(BUILT)
+	rm -rf build dist *.egg-info _fastseq/*.so _fastseq/*.c .*_cache .coverage htmlcov $(BUILT)
 
-# What is needed to run. `--editable` builds the extension in place.
+# What is needed to run; the extension is compiled once, in place, by the next rule.
 $(RUNTIME): pyproject.toml
 	@.ci/preflight $(PYTHON)
-	@echo "preparing .venv, once: dependencies and the compiled extension"
+	@echo "preparing .venv, once: dependencies, then the compiled extension"
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@sed -n 's/^requires = \[\(.*\)\]/\1/p' pyproject.toml | sed 's/"//g; s/, / /g' | xargs $(PIP)
-	@$(PIP) --editable .
+	@FASTSEQ_PROFILE=none $(PIP) --editable .
 	@touch $@
 
 $(BUILT): $(RUNTIME) setup.py $(HOT)
-	@$(PY) setup.py --quiet build_ext --inplace
+	@$(PY) setup.py --quiet build_ext --inplace --parallel 2
 	@touch $@
 
 $(DEV): $(RUNTIME) | $(BUILT)
 	@echo "installing the development tools into .venv, once"
-	@$(PIP) --editable '.[dev]'
+	@FASTSEQ_PROFILE=none $(PIP) --editable '.[dev]'
 	@touch $@

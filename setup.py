@@ -2,7 +2,9 @@
 
 Metadata lives in pyproject.toml. `FASTSEQ_PROFILE` is `release` (the default), `debug` (bounds
 checks, assertions, no optimisation) or `trace` (line tracing for coverage; never measure it).
-`FASTSEQ_ANNOTATE=1` writes the annotated HTML beside the generated C in build/<profile>/.
+`none` leaves the extension out, for an editable install whose extension is built in place anyway.
+The generated C goes to build/<profile>/, of a trace build beside its source, where the coverage
+plugin looks for it. `FASTSEQ_ANNOTATE=1` writes the annotated HTML next to it.
 """
 
 import os
@@ -11,8 +13,9 @@ from pathlib import Path
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
-PROFILES = {
-    "release": ["-O3", "-DNDEBUG"],
+PROFILES: dict[str, list[str]] = {
+    "none": [],
+    "release": ["-O3", "-g0", "-DNDEBUG"],
     "debug": ["-O0", "-g", "-UNDEBUG"],
     "trace": ["-O1", "-g", "-UNDEBUG", "-DCYTHON_TRACE=1", "-DCYTHON_TRACE_NOGIL=1"],
 }
@@ -47,6 +50,7 @@ def directives(profile: str) -> dict[str, object]:
 
 
 def extensions(profile: str) -> list[Extension]:
+    sources = [] if profile == "none" else sorted(Path("_fastseq").glob("*.pyx"))
     headers = sorted(map(str, Path("_fastseq").glob("*.h")))
     return [
         Extension(
@@ -57,7 +61,7 @@ def extensions(profile: str) -> list[Extension]:
             extra_compile_args=[*PROFILES[profile], *WARNINGS, "-pthread"],
             extra_link_args=["-pthread"],
         )
-        for source in sorted(Path("_fastseq").glob("*.pyx"))
+        for source in sources
     ]
 
 
@@ -65,7 +69,8 @@ PROFILE = chosen_profile()
 setup(
     ext_modules=cythonize(
         extensions(PROFILE),
-        build_dir=f"build/{PROFILE}",
+        build_dir=None if PROFILE == "trace" else f"build/{PROFILE}",
+        quiet=True,
         annotate=os.environ.get("FASTSEQ_ANNOTATE") == "1",
         compiler_directives=directives(PROFILE),
     )

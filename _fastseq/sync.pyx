@@ -1,3 +1,5 @@
+# cython: linetrace=False
+# A traced line takes the GIL, which the worker threads below never may.
 """Sync workers: C threads that call fdatasync and never take the GIL.
 
 Requests go in through a list, results come back through another, and an eventfd tells the loop
