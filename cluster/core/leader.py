@@ -25,6 +25,7 @@ from cluster.core.image import Versioned
 from cluster.core.replica import Around, Replica
 from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
 from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
+from cluster.storage.disk import Buffer, DiskError
 from cluster.wire import stream
 
 
@@ -258,11 +259,18 @@ class Leader:
         for follower in self.followers.streams():
             link = self._around.out.links.get(follower.node_id)
             while link is not None and follower.sent < end and link.credit > 0:
-                data = self.replica.log.read(follower.sent, push_size(link.credit), end)
+                data = self._stored(follower.sent, push_size(link.credit))
                 if not data:
                     break
                 _, upto = whole_batches(data, 0, len(data), end)
                 self._push(follower, follower.sent, upto, memoryview(data))
+
+    def _stored(self, offset: int, size: int) -> Buffer:
+        """What follows in the log; nothing if the disk cannot read it: whoever lacks it lags."""
+        try:
+            return self.replica.log.read(offset, size, self.replica.log.next_offset)
+        except DiskError:
+            return b""
 
     def tell_high_watermark(self) -> None:
         """Followers learn the high watermark with data; this is for when none follows.

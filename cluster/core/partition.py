@@ -206,7 +206,8 @@ class Partition:
         """A sync failed (rule 14): hand over, cut to what was synced, be doubtful, follow anew.
 
         What the page cache shows after a failed sync may never have reached the disk, so nothing
-        above the last synced end is kept or reported.
+        above the last synced end is kept or reported. A write that failed and could not be taken
+        back leaves the log in the same state.
         """
         led = self.leader
         if led is not None:
@@ -242,7 +243,9 @@ class Partition:
                 return False
 
     def look(self, now_ms: int) -> None:
-        """The regular look at what time alone changes."""
+        """The regular look at what time alone changes, and at a log that failed in a write."""
+        if self.replica.log.failed and not isinstance(self.role, Resting):
+            self.sync_failed(now_ms)
         match self.role:
             case Leader() as leader:
                 leader.look(now_ms)

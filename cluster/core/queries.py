@@ -12,6 +12,8 @@ from cluster import errors
 from cluster.core.hosted import Find, Led
 from cluster.core.image import Image, Versioned
 from cluster.core.records import PartitionRecord, TopicRecord
+from cluster.core.replica import Replica
+from cluster.storage.disk import DiskError
 from cluster.wire import messages
 from cluster.wire.apis import SUPPORTED
 
@@ -192,10 +194,7 @@ class Queries:
                 # What an earlier leader committed may lie above this watermark (KIP-207).
                 code, offset = errors.OFFSET_NOT_AVAILABLE, -1
         elif part.timestamp == MAX_TIMESTAMP or part.timestamp >= 0:
-            wanted = replica.log.last_timestamp if part.timestamp < 0 else part.timestamp
-            hit = replica.log.offset_for_timestamp(wanted) if wanted >= 0 else None
-            if hit is not None and hit[0] < replica.high_watermark:
-                offset, timestamp = hit
+            code, offset, timestamp = _by_time(replica, part.timestamp)
         else:
             code = errors.INVALID_REQUEST
         return messages.ListOffsetsPartitionResponse(
@@ -243,3 +242,18 @@ class Queries:
         if epoch > leader.epoch:
             return errors.UNKNOWN_LEADER_EPOCH
         return leader
+
+
+def _by_time(replica: Replica, timestamp: int) -> tuple[errors.Code, int, int]:
+    """(error, offset, timestamp) of the first committed record not older, -1 for none.
+
+    MAX_TIMESTAMP asks for the newest there is.
+    """
+    try:
+        wanted = replica.log.last_timestamp if timestamp == MAX_TIMESTAMP else timestamp
+        hit = replica.log.offset_for_timestamp(wanted) if wanted >= 0 else None
+    except DiskError:
+        return errors.KAFKA_STORAGE_ERROR, -1, -1
+    if hit is None or hit[0] >= replica.high_watermark:
+        return errors.NONE, -1, -1
+    return errors.NONE, *hit

@@ -67,12 +67,18 @@ class Followers:
     def __init__(self) -> None:
         """Nobody follows yet."""
         self._streams: dict[int, FollowerStream] = {}
+        self._reached: dict[int, tuple[int, int]] = {}
+        """(acked, progress_ms) of each follower's stream before the present one."""
         self._end_at_last_look = 0
 
     def open(
         self, node_id: int, incarnation: int, number: int, *, agreed: int, end: int, now_ms: int
     ) -> FollowerStream:
-        """Begin a stream at the agreed offset; earlier acknowledgements are forgotten."""
+        """Begin a stream at the agreed offset; earlier acknowledgements are forgotten.
+
+        Whoever only begins anew, again and again, makes no progress by that.
+        """
+        reached, progress_ms = self._reached.get(node_id, (-1, now_ms))
         stream = FollowerStream(
             node_id,
             incarnation,
@@ -80,7 +86,7 @@ class Followers:
             acked=agreed,
             sent=agreed,
             whole_at=end,
-            progress_ms=now_ms,
+            progress_ms=now_ms if agreed > reached else progress_ms,
         )
         self._streams[node_id] = stream
         return stream
@@ -88,7 +94,10 @@ class Followers:
     def close(self, node_id: int) -> int:
         """Forget a follower's stream; the bytes that were in flight on it."""
         stream = self._streams.pop(node_id, None)
-        return 0 if stream is None else sum(size for _, size in stream.in_flight)
+        if stream is None:
+            return 0
+        self._reached[node_id] = (stream.acked, stream.progress_ms)
+        return sum(size for _, size in stream.in_flight)
 
     def get(self, node_id: int) -> FollowerStream | None:
         """The follower's current stream."""
