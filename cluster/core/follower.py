@@ -34,6 +34,7 @@ class Follower:
         self._around = around
         self._stream = 0
         self._open = False
+        self._asked = False
         self._acked = -1
         self._whole_at = 0
         self._ask_again_ms = now_ms
@@ -56,7 +57,7 @@ class Follower:
             return
         if replica.counted_end < replica.log.next_offset:
             return  # what is reported must be durable: the sync under way brings us back here
-        self._stream = self._around.out.next_stream()
+        self._stream, self._asked = self._around.out.next_stream(), True
         request = stream.OpenStream(
             replica.topic_id, replica.index, self.epoch, self._stream,
             epochs=tuple(replica.log.epochs),
@@ -69,9 +70,11 @@ class Follower:
 
     def opened(self, answer: stream.StreamOpened, now_ms: int) -> None:
         """The leader agreed: cut to the common prefix and confirm what is left."""
-        if answer.stream != self._stream or answer.leader_epoch != self.epoch or self._open:
+        mine = answer.stream == self._stream and answer.leader_epoch == self.epoch
+        if not mine or not self._asked:
             self.dropped += 1
             return
+        self._asked = False  # said again, it would cut what was acknowledged since
         replica = self.replica
         if answer.truncate_to <= replica.log.next_offset:
             try:
