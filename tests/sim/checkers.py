@@ -75,14 +75,14 @@ class Checker:
 
     world: World
 
-    def opened(self, at: At) -> None:
-        """A process has opened a replica's log."""
+    def opened(self, at: At, dropped: list[Stored]) -> None:
+        """A process has opened a replica's log, which has lost these since the last one."""
 
-    def cut(self, at: At) -> None:
+    def cut(self, at: At, dropped: list[Stored]) -> None:
         """A log was cut while it was open."""
 
-    def grown(self, at: At, before: int) -> None:
-        """A log has grown from `before`."""
+    def grown(self, at: At, added: list[Stored]) -> None:
+        """A log has grown; after opening and cutting, too."""
 
     def led(self, at: At, leader: Leader) -> None:
         """A term began."""
@@ -121,7 +121,6 @@ class Seen:
 
     process: int
     generation: int
-    next_offset: int
     high_watermark: int
     leader: Leader | None
 
@@ -133,6 +132,7 @@ class Watch:
         self._world = world
         self._checkers = checkers
         self._seen: dict[tuple[int, int], Seen] = {}
+        self._held: dict[tuple[int, int], list[Stored]] = {}
         self.truth = [Committed() for _ in range(world.shape.partitions)]
         for checker in checkers:
             checker.world = world
@@ -144,22 +144,25 @@ class Watch:
 
     def _look(self, at: At) -> None:
         key, log = (at.node_id, at.number), at.log
-        seen = self._seen.get(key)
+        seen, held = self._seen.get(key), self._held.setdefault(key, [])
         if seen is None or seen.process != at.broker.process:
             seen = self._seen[key] = Seen(
-                at.broker.process, log.generation, log.next_offset, at.high_watermark, None
+                at.broker.process, log.generation, at.high_watermark, None
             )
+            dropped = _drop_other(held, log)
             for checker in self._checkers:
-                checker.opened(at)
-        if log.generation != seen.generation:
+                checker.opened(at, dropped)
+        elif log.generation != seen.generation:
             seen.generation = log.generation
-            seen.next_offset = min(seen.next_offset, log.next_offset)
+            dropped = _drop_other(held, log)
             for checker in self._checkers:
-                checker.cut(at)
-        if log.next_offset != seen.next_offset:
-            before, seen.next_offset = seen.next_offset, log.next_offset
+                checker.cut(at, dropped)
+        end = held[-1].next_offset if held else log.start_offset
+        if log.next_offset != end:
+            added = stored_between(log, end, log.next_offset)
+            held += added
             for checker in self._checkers:
-                checker.grown(at, before)
+                checker.grown(at, added)
         self._look_at_term(at, seen)
 
     def _look_at_term(self, at: At, seen: Seen) -> None:
@@ -232,6 +235,17 @@ class Watch:
         """Everything has settled."""
         for checker in self._checkers:
             checker.finished()
+
+
+def _drop_other(held: list[Stored], log: Log) -> list[Stored]:
+    """Take from what a log held what it holds no more."""
+    now = stored_between(log, log.start_offset, log.next_offset)
+    kept = 0
+    while kept < min(len(held), len(now)) and held[kept] == now[kept]:
+        kept += 1
+    dropped = held[kept:]
+    del held[kept:]
+    return dropped
 
 
 def same_batch(stored: Stored, sent: Stored) -> bool:

@@ -22,7 +22,7 @@ from tests.model.trace import (
     Truncate,
 )
 from tests.sim.checkers import Answer, At, Checker, Violation, content_of
-from tests.sim.committed import Stored, bytes_between, stored_between
+from tests.sim.committed import Stored, bytes_between
 from tests.sim.store import Session
 
 Content = tuple[str, int]
@@ -33,7 +33,6 @@ class AllowedByTheModel(Checker):
 
     def __init__(self) -> None:
         self._models: dict[int, TraceChecker] = {}
-        self._logs: dict[tuple[int, int], list[Stored]] = {}
         self._contents: dict[int, Content] = {}
         """By CRC, which covers what a batch says."""
 
@@ -46,34 +45,18 @@ class AllowedByTheModel(Checker):
 
     # -- logs ---------------------------------------------------------------------------------
 
-    def opened(self, at: At) -> None:
-        self._reread(at)
+    def opened(self, at: At, dropped: list[Stored]) -> None:
+        self._dropped(at, dropped)
 
-    def cut(self, at: At) -> None:
-        self._reread(at)
+    def cut(self, at: At, dropped: list[Stored]) -> None:
+        self._dropped(at, dropped)
 
-    def grown(self, at: At, before: int) -> None:
-        known = self._log(at)
-        self._append(at, known[-1].next_offset if known else 0)
+    def _dropped(self, at: At, dropped: list[Stored]) -> None:
+        if dropped:
+            self._observe(at.number, Truncate(at.node_id, dropped[0].base_offset))
 
-    def _log(self, at: At) -> list[Stored]:
-        return self._logs.setdefault((at.node_id, at.number), [])
-
-    def _reread(self, at: At) -> None:
-        known, now = self._log(at), stored_between(at.log, 0, at.log.next_offset)
-        shared = 0
-        while shared < min(len(known), len(now)) and known[shared] == now[shared]:
-            shared += 1
-        end = now[shared - 1].next_offset if shared else 0
-        if shared < len(known):
-            del known[shared:]
-            self._observe(at.number, Truncate(at.node_id, end))
-        self._append(at, end)
-
-    def _append(self, at: At, start: int) -> None:
-        known = self._log(at)
-        for batch in stored_between(at.log, start, at.log.next_offset):
-            known.append(batch)
+    def grown(self, at: At, added: list[Stored]) -> None:
+        for batch in added:
             self._observe(at.number, self._appended(at, batch))
         if not at.log.failed:
             end = at.log.next_offset

@@ -86,9 +86,7 @@ class Wire:
 
     def sever(self, client: str, node_id: int) -> None:
         """One connection breaks, and is made again."""
-        connection = self._connections[client, node_id]
-        self._down(connection, node_id)
-        self._open(connection, node_id)
+        self._down(self._connections[client, node_id], node_id)
 
     @property
     def clients(self) -> list[str]:
@@ -108,6 +106,7 @@ class Wire:
         if connection.up:
             connection.up = False
             connection.seen(node_id, False)
+            self._open(connection, node_id)
 
     def ask(self, client: str, node_id: int, body: Message, then: Then) -> None:
         """Send one request; `then` gets the answer, if one ever arrives."""

@@ -36,6 +36,7 @@ class Shape:
     """What kind of cluster a run has."""
 
     partitions: int = 2
+    replicas: int = 3
     flush: str = "batch"
     segment_bytes: int = 1 << 20
     producers: Sequence[Habits] = field(default_factory=lambda: (Habits("p"),))
@@ -44,7 +45,7 @@ class Shape:
     def config(self) -> Mapping[str, str]:
         """The topic's settings."""
         return {
-            "min.insync.replicas": str(MIN_INSYNC),
+            "min.insync.replicas": str(min(MIN_INSYNC, self.replicas)),
             "flush": self.flush,
             "segment.bytes": str(self.segment_bytes),
         }
@@ -63,7 +64,7 @@ class World:
         self.store = SimulatedStore(self.clock, self.watch.wrote)
         self.brokers: dict[int, Broker] = {}
         hands = Hands(self.watch.stepped, self._answer, self._process_seen)
-        defaults = TopicDefaults(shape.partitions, len(NODES), shape.config)
+        defaults = TopicDefaults(shape.partitions, shape.replicas, shape.config)
         for node_id in NODES:
             self.brokers[node_id] = Broker(node_id, self.clock, self.store, defaults, hands)
         self.network = Network(self.clock, self._ends(), Weather())
@@ -119,7 +120,9 @@ class World:
         stored = self.store.values.get(records.CONTROLLER_KEY)
         if stored is not None:
             wish = messages.CreatableTopic(
-                name=TOPIC, num_partitions=self.shape.partitions, replication_factor=len(NODES)
+                name=TOPIC,
+                num_partitions=self.shape.partitions,
+                replication_factor=self.shape.replicas,
             )
             node_id = records.decode(records.ControllerRecord, stored[0]).node_id
             request = messages.CreateTopicsRequest(topics=[wish])
@@ -212,13 +215,13 @@ class World:
 
     def _unsettled_partition(self, index: int) -> list[str]:
         record = self.record(index)
-        if len(record.isr) < len(NODES) or record.doubtful:
+        if len(record.isr) < self.shape.replicas or record.doubtful:
             return [f"partition {index}: in sync {record.isr}, doubtful {record.doubtful}"]
         leader = self.leader(index)
         if leader is None:
             return [f"partition {index} has no leader"]
         ends = {}
-        for node_id in NODES:
+        for node_id in record.replicas:
             partition = self.replica(node_id, index)
             if partition is None:
                 return [f"partition {index} is not open on {node_id}"]

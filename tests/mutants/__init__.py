@@ -1,0 +1,1 @@
+"""Mutants: the real code with one rule broken, each of which the simulator must catch."""

@@ -1,0 +1,49 @@
+"""Break one rule at a time: `python -m tests.mutants [NAME ...] [--seeds N]`.
+
+Runs seeds from 1 on until a checker catches the mutant, and fails if one survives its number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from tests.mutants import leadership, replication
+from tests.mutants.patching import MUTANTS, Mutant, applied
+from tests.sim.run import run
+
+MODULES = (replication, leadership)
+
+
+def caught(chosen: Mutant, seeds: int) -> tuple[int, str] | None:
+    """(seed, what the checker said) of the first run that catches it."""
+    for seed in range(1, seeds + 1):
+        with applied(chosen):
+            failure = run(seed).failure
+        if failure is not None:
+            return seed, failure
+    return None
+
+
+def main() -> int:
+    """Run the mutants whose names begin with one of those given; 1 if one survived."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--seeds", type=int, help="try so many instead of a mutant's own number")
+    options = parser.parse_args()
+    survived = []
+    for name, chosen in MUTANTS.items():
+        if options.names and not name.startswith(tuple(options.names)):
+            continue
+        seeds = options.seeds or chosen.seeds
+        found = caught(chosen, seeds)
+        if found is None:
+            survived.append(name)
+        what = f"survived {seeds} seeds" if found is None else f"seed {found[0]}: {found[1]}"
+        print(f"{name:14} {chosen.about}\n{'':14} {what[:200]}", flush=True)
+    print(f"{len(survived)} survived: {survived}" if survived else "every mutant was caught")
+    return int(bool(survived))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

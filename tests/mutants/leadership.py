@@ -1,0 +1,164 @@
+"""Mutants of recovery, elections, identities and the client: rules 6, 7, 9 and 11, and G6."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from cluster.core import elections, insync
+from cluster.core.backlog import Backlog
+from cluster.core.controller import Controller
+from cluster.core.image import Image
+from cluster.core.partition import Partition, Resting
+from cluster.core.peers import Peers
+from cluster.core.produce import ProducerMachine
+from cluster.core.producers import ProducerIds
+from cluster.errors import Attempt
+from cluster.storage import log, names, repair
+from tests.mutants.patching import Patch, mutant
+
+
+@mutant("7 doubt", "a replica that cut something at recovery is not doubtful", seeds=80)
+def no_doubt(patch: Patch) -> None:
+    mark = patch.set(repair, "mark", None)
+
+    def forgetful(disk: Any, directory: str, name: str, content: bytes = b"") -> None:
+        if name != names.DOUBTFUL:
+            mark(disk, directory, name, content)
+
+    patch.set(repair, "mark", forgetful)
+    patch.set(log.Log, "mark_doubtful", lambda self: None)
+
+
+@mutant("7f alone", "a doubtful member is elected without a report of all members", seeds=80)
+def doubtful_alone(patch: Patch) -> None:
+    def choose(record: Any, answers: Any, load: Any) -> int | None:
+        serving = {node: state for node, state in answers.items() if state.end_offset >= 0}
+        members = [node for node in record.isr if node in serving]
+        return elections._longest(record, members, serving, load) if members else None
+
+    patch.set(elections, "choose", choose)
+
+
+@mutant("7g outsider", "a replica that is not in sync is elected", seeds=60)
+def outsider(patch: Patch) -> None:
+    candidates = patch.set(Controller, "_candidates", None)
+
+    def anybody(self: Controller, value: Any) -> Any:
+        return candidates(self, msgspec.structs.replace(value, isr=value.replicas))
+
+    choose = patch.set(elections, "choose", None)
+
+    def chosen(record: Any, answers: Any, load: Any) -> Any:
+        return choose(msgspec.structs.replace(record, isr=record.replicas), answers, load)
+
+    led = patch.set(insync, "led", None)
+
+    def leads(record: Any, node_id: int, incarnation: int, epoch: int) -> Any:
+        isr = record.isr if node_id in record.isr else (*record.isr, node_id)
+        return led(msgspec.structs.replace(record, isr=isr), node_id, incarnation, epoch)
+
+    patch.set(Controller, "_candidates", anybody)
+    patch.set(elections, "choose", chosen)
+    patch.set(insync, "led", leads)
+
+
+@mutant("9 same epoch", "a restarted leader goes on in its epoch", seeds=20)
+def same_epoch(patch: Patch) -> None:
+    patch.set(Partition, "_leads", lambda self, value: value.leader == self._around.node_id)
+    patch.set(
+        Image,
+        "leads",
+        lambda self, record: record.leader >= 0 and self.alive(record.leader) is not None,
+    )
+
+
+@mutant("9b directory", "another directory stays a member", seeds=40)
+def any_directory(patch: Patch) -> None:
+    patch.set(insync, "distrusted", lambda record, node_id, min_insync: None)
+
+
+@mutant("9f resigned", "a leader that resigned leads again in its epoch", seeds=60)
+def leads_again(patch: Patch) -> None:
+    def sync_failed(self: Partition, now_ms: int) -> None:
+        self._become(Resting("a sync failed"))
+        self._look_resting(now_ms)
+
+    patch.set(Partition, "sync_failed", sync_failed)
+
+
+@mutant("9g ids", "a block of producer ids is given out twice", seeds=10)
+def ids_twice(patch: Patch) -> None:
+    patch.set(ProducerIds, "_take_block", _take_from_zero)
+
+
+def _take_from_zero(self: ProducerIds) -> None:
+    if self._end == 0:
+        self._next, self._end = 0, 1_000
+
+
+@mutant("11 guard", "a controller writes although its epoch is over", seeds=80)
+def no_guard(patch: Patch) -> None:
+    patch.set(
+        Controller,
+        "write",
+        lambda self, conditions, puts, then, deletes=(): self._out.transact(
+            tuple(conditions), puts, lambda commit, _revision: then(commit), deletes
+        ),
+    )
+
+
+@mutant("11b epoch", "an election keeps the epoch", seeds=5)
+def epoch_kept(patch: Patch) -> None:
+    def led(record: Any, node_id: int, incarnation: int, _epoch: int) -> Any:
+        doubtful = tuple(node for node in record.doubtful if node != node_id)
+        return msgspec.structs.replace(
+            record, leader=node_id, leader_incarnation=incarnation, doubtful=doubtful
+        )
+
+    patch.set(insync, "led", led)
+
+
+@mutant("6g outcome", 'the client calls "not stored" what may be stored', seeds=20)
+def possibly_is_not(patch: Patch) -> None:
+    rejected = patch.set(ProducerMachine, "_rejected", None)
+
+    def sure(self: ProducerMachine, attempt: Any, error: Any, now_ms: int) -> None:
+        if error.attempt is not Attempt.NOT_STORED:
+            attempt.batch.doubtful -= 1
+        rejected(self, attempt, error, now_ms)
+
+    patch.set(ProducerMachine, "_rejected", sure)
+
+
+@mutant("6h renumber", "the client gives the numbers of a failed batch to the next", seeds=40)
+def renumber(patch: Patch) -> None:
+    give_up = patch.set(Backlog, "give_up", None)
+
+    def reuse(self: Backlog, batch: Any, now_ms: int) -> None:
+        give_up(self, batch, now_ms)
+        if not self.sent and batch.base_sequence >= 0:
+            self._next_sequence, self.spent = batch.base_sequence, False
+
+    patch.set(Backlog, "give_up", reuse)
+
+
+@mutant("7c epoch", "a report names the epoch of the term, not of the last batch", seeds=80)
+def last_assigned(patch: Patch) -> None:
+    report = patch.set(Peers, "_report", None)
+
+    def boasting(self: Peers, query: Any) -> Any:
+        said = report(self, query)
+        replicas = []
+        for state in said.replicas:
+            partition = self._replicas.get(state.topic_id, state.partition)
+            if partition is not None and state.end_offset >= 0:
+                taken = partition.replica.log.last_epoch
+                last = max(taken, state.last_epoch)
+                replicas.append(msgspec.structs.replace(state, last_epoch=last))
+            else:
+                replicas.append(state)
+        return msgspec.structs.replace(said, replicas=tuple(replicas))
+
+    patch.set(Peers, "_report", boasting)

@@ -1,0 +1,257 @@
+"""Mutants of the log, of streams, and of what a leader counts: rules 1 to 3, 6, 8, 10 and 14."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cluster.core import insync, leader
+from cluster.core.append import Append
+from cluster.core.fetch import Fetches
+from cluster.core.follower import Follower
+from cluster.core.leader import Leader
+from cluster.core.partition import Partition
+from cluster.core.replica import Replica
+from cluster.core.replicate import Followers
+from cluster.storage.log import Log
+from cluster.storage.syncing import SyncBook
+from tests.mutants.patching import Patch, mutant
+
+
+@mutant("1 ahead", "a failed write leaves the table ahead of the log", seeds=40)
+def table_ahead(patch: Patch) -> None:
+    before: list[Any] = []
+
+    def rewind(self: Log, offset: int) -> None:
+        if self._segments.next_offset == offset == self.table.next_offset:
+            return
+        if self._book.generation == getattr(self, "_mutant_generation", 0):
+            return  # not a truncation: the table keeps what was never written
+        self._mutant_generation = self._book.generation  # type: ignore[attr-defined]
+        before[0](self, offset)
+
+    before.append(patch.set(Log, "_rewind_table", rewind))
+
+
+@mutant("2 waiters", "waiting requests outlive the leader's term", seeds=40)
+def waiters_survive(patch: Patch) -> None:
+    kept: dict[int, Any] = {}
+
+    def end_term(self: Leader, error: int = 0) -> None:
+        kept[id(self.replica)] = self.committed
+
+    begin = patch.set(Leader, "__init__", None)
+
+    def begun(self: Leader, replica: Replica, *rest: Any) -> None:
+        begin(self, replica, *rest)
+        self.committed = kept.pop(id(replica), self.committed)
+
+    patch.set(Leader, "__init__", begun)
+    patch.set(Leader, "end_term", end_term)
+
+
+@mutant("3 table", "truncation leaves the table as it was", seeds=10)
+def table_not_rewound(patch: Patch) -> None:
+    patch.set(Log, "_rewind_table", lambda self, offset: None)
+
+
+@mutant("6 guess", "a gap is called a duplicate", seeds=40)
+def gap_is_duplicate(patch: Patch) -> None:
+    class Guessing:
+        """The turn's results, with every 45 a duplicate of nothing known."""
+
+        def __init__(self, turn: Any) -> None:
+            self.verdicts = [2 if e == 45 else v for v, e in zip(turn.verdicts, turn.errors)]  # noqa: B905
+            self.errors = [0 if e == 45 else e for e in turn.errors]
+            self.offsets, self.ends = list(turn.offsets), list(turn.ends)
+
+    tell = patch.set(Append, "_tell", None)
+
+    def guess(self: Append, entries: Any) -> None:
+        turn = self._turn
+        self._turn = Guessing(turn)  # type: ignore[assignment]
+        try:
+            tell(self, entries)
+        finally:
+            self._turn = turn
+
+    patch.set(Append, "_tell", guess)
+
+
+@mutant("6b duplicate", "a duplicate is acknowledged before its original", seeds=20)
+def duplicate_at_once(patch: Patch) -> None:
+    wait = patch.set(Leader, "wait", None)
+
+    def hurried(self: Leader, end: int, answer: Any, slot: int) -> None:
+        if answer.slots[slot].verdict == 2:
+            self._settled(answer, slot)
+        else:
+            wait(self, end, answer, slot)
+
+    patch.set(Leader, "wait", hurried)
+
+
+@mutant("7g early", "a record is acknowledged before it is committed", seeds=5)
+def ack_before_commit(patch: Patch) -> None:
+    def wait(self: Leader, end: int, answer: Any, slot: int) -> None:
+        self._settled(answer, slot)
+
+    patch.set(Leader, "wait", wait)
+
+
+@mutant("4g watermark", "consumers read what is not committed", seeds=10)
+def read_uncommitted(patch: Patch) -> None:
+    read = patch.set(Fetches, "_read", None)
+
+    def eager(self: Fetches, topic: str, wanted: Any, budget: int, *, first: bool) -> Any:
+        partition = self._find(topic, wanted.partition)
+        if partition is None:
+            return read(self, topic, wanted, budget, first=first)
+        replica, known = partition.replica, partition.replica.high_watermark
+        replica.high_watermark = replica.log.next_offset
+        try:
+            return read(self, topic, wanted, budget, first=first)
+        finally:
+            replica.high_watermark = known
+
+    patch.set(Fetches, "_read", eager)
+
+
+@mutant("8 stream", "acknowledgements of other streams count", seeds=60)
+def any_stream(patch: Patch) -> None:
+    def acknowledged(self: Leader, node_id: int, incarnation: int, ack: Any, now_ms: int) -> bool:
+        follower = self.followers.get(node_id)
+        if follower is not None:
+            follower.acked = max(follower.acked, min(ack.end_offset, self.replica.log.next_offset))
+        return follower is not None
+
+    patch.set(Leader, "acknowledged", acknowledged)
+
+
+@mutant("8 forgets", "opening a stream keeps the acknowledgements of the last one", seeds=60)
+def old_acks(patch: Patch) -> None:
+    reached: dict[tuple[int, int], int] = {}
+    opening = patch.set(Followers, "open", None)
+
+    def opened(self: Followers, node_id: int, incarnation: int, number: int, **more: int) -> Any:
+        last = self.get(node_id)
+        key = (id(self), node_id)
+        if last is not None:
+            reached[key] = max(last.acked, reached.get(key, 0))
+        stream = opening(self, node_id, incarnation, number, **more)
+        stream.acked = max(stream.acked, min(reached.get(key, 0), more["end"]))
+        return stream
+
+    def close(self: Followers, node_id: int) -> int:
+        return 0  # and what it acknowledged is not forgotten either
+
+    patch.set(Followers, "open", opened)
+    patch.set(Followers, "close", close)
+
+
+@mutant("8 old leader", "a follower takes pushes of any stream and epoch", seeds=60)
+def old_pushes(patch: Patch) -> None:
+    pushed = patch.set(Follower, "pushed", None)
+
+    def trusting(self: Follower, push: Any, data: memoryview, now_ms: int) -> bool:
+        ours = push._replace(stream=self._stream, leader_epoch=self.epoch)
+        return bool(pushed(self, ours, data, now_ms))
+
+    patch.set(Follower, "pushed", trusting)
+    patch.set(
+        Partition,
+        "pushed",
+        lambda self, node_id, push, data, now_ms: (
+            isinstance(self.role, Follower) and self.role.pushed(push, data, now_ms)
+        ),
+    )
+
+
+@mutant("8b unsynced", "a follower reports and counts what is not synced", seeds=5)
+def unsynced_counts(patch: Patch) -> None:
+    patch.set(Replica, "counted_end", property(lambda self: self.log.next_offset))
+
+
+@mutant("8c generation", "a sync result from before a truncation counts", seeds=80)
+def old_sync(patch: Patch) -> None:
+    synced = patch.set(SyncBook, "synced", None)
+    patch.set(
+        SyncBook,
+        "synced",
+        lambda self, base, generation, end: synced(self, base, self.generation, end),
+    )
+
+
+@mutant("8e repeated", "an answer that is repeated opens a stream again", seeds=80)
+def reopened(patch: Patch) -> None:
+    opened = patch.set(Follower, "opened", None)
+
+    def again(self: Follower, answer: Any, now_ms: int) -> None:
+        self._asked = answer.stream == self._stream
+        opened(self, answer, now_ms)
+
+    patch.set(Follower, "opened", again)
+
+
+@mutant("8f empty epoch", "an epoch without a batch stays when others are copied", seeds=80)
+def empty_epoch_stays(patch: Patch) -> None:
+    truncate = patch.set(Replica, "truncate", None)
+
+    def cut(self: Replica, offset: int, now_ms: int) -> None:
+        if offset < self.log.next_offset:
+            truncate(self, offset, now_ms)
+
+    patch.set(Replica, "truncate", cut)
+
+
+@mutant("10 minimum", "the in-sync set may shrink to one", seeds=20)
+def isr_shrinks(patch: Patch) -> None:
+    patch.set(insync, "minimum", lambda record, min_insync: 1)
+
+
+@mutant("10b removed", "a member counts no more once its removal is asked for", seeds=40)
+def removed_early(patch: Patch) -> None:
+    def maximal(committed: Any, proposed: Any) -> tuple[int, ...]:
+        record = committed if proposed is None else proposed
+        return tuple(record.isr)
+
+    patch.set(insync, "maximal", maximal)
+
+
+@mutant("10c added", "a member counts only once its addition was read back", seeds=60)
+def added_late(patch: Patch) -> None:
+    patch.set(insync, "maximal", lambda committed, proposed: committed.isr)
+
+
+@mutant("10d overwrite", "a leader overwrites whatever the value is now", seeds=60)
+def overwrite(patch: Patch) -> None:
+    ask = patch.set(Leader, "_ask", None)
+
+    def blind(self: Leader) -> None:
+        out = self._around.out
+        transact = out.transact
+        out.transact = lambda conditions, *rest: transact((), *rest)  # type: ignore[method-assign]
+        try:
+            ask(self)
+        finally:
+            del out.transact
+
+    patch.set(Leader, "_ask", blind)
+
+
+@mutant("10e alone", "the high watermark does not wait for members without a stream", seeds=20)
+def absent_do_not_count(patch: Patch) -> None:
+    def high_watermark(current: int, own_end: int, ends: Any, *, enough: bool) -> int:
+        known: list[int] = [end for end in ends if end is not None]
+        return max(current, min([own_end, *known]))
+
+    patch.set(leader, "high_watermark", high_watermark)
+
+
+@mutant("14 sync", "a failed sync passes for one that succeeded", seeds=60)
+def failed_sync_counts(patch: Patch) -> None:
+    synced = patch.set(Log, "synced", None)
+    patch.set(
+        Log,
+        "synced",
+        lambda self, base, generation, end, errno: synced(self, base, generation, end, 0),
+    )
