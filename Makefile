@@ -53,8 +53,7 @@ soak: $(BUILT)  ## the demo RUNS times in a row (20), ends at the first that is 
 	@for n in $$(seq $(or $(RUNS),20)); do echo "run $$n"; $(BIN)/oncelog demo $(ARGS) || exit 1; done
 
 mutants: $(DEV)  ## break each rule in turn: the model, and the simulator of the real code, must notice
-	$(PY) -m tests.model --all
-	$(PY) -m tests.mutants $(ARGS)
+	$(PY) -m tests.model --all && $(PY) -m tests.mutants $(ARGS)
 
 packaging: $(DEV)  ## build the wheel and import it where the sources are not
 	$(PY) -m pytest -m slow tests/tidy/test_packaging.py
