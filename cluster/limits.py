@@ -21,6 +21,7 @@ assert IN_FLIGHT_MAX <= PRODUCER_BATCHES_KEPT, "a retry must still be recognised
 SEQUENCE_COUNT = 2**31  # sequence numbers before they wrap to 0 (a non-negative int32)
 PRODUCER_EPOCH_MAX = 32_767  # the last epoch of an id (int16); then a new id is needed
 PRODUCER_ID_BLOCK = 1000  # ids a broker takes from the controller at once, as Kafka's
+REFUTED_IDS_MAX = 1_000  # ids kept that nobody ever handed out: a client retries few at a time
 RECORD_BYTES_LARGE = 16 * 1024  # bytes of key or value that make a client look at a batch's room
 RETRANSMIT_MS_MIN = 100  # ms before an unanswered batch is sent again, at least: a pause is no loss
 RETRY_BACKOFF_MS = 10  # ms before the second attempt after an error; doubles with each one
@@ -52,7 +53,7 @@ SNAPSHOTS_KEPT = 3  # newest snapshots of producers kept per log: the last may b
 # Metadata store
 STORE_KEY_LENGTH_MAX = 512  # characters: the longest key is "topics/" and a topic name
 STORE_VALUE_BYTES_MAX = 1024 * 1024  # bytes of one value: etcd refuses requests above 1.5 MB
-STORE_WRITES_MAX = 10_000  # writes of one transaction: a topic with all its partitions fits
+STORE_WRITES_MAX = PARTITIONS_PER_TOPIC_MAX + 1  # writes of one transaction: a whole topic fits
 STORE_QUEUE_MAX = 10_000  # calls waiting for the store thread: beyond, StoreBusy at once
 STORE_GROUP_MAX = 64  # calls that share one commit: bounds what an unknown outcome leaves open
 STORE_POLL_MS = 50  # ms between looks for changes of other processes: half the lag allowed below
@@ -93,6 +94,8 @@ PRODUCE_WAIT_MS_MAX = 300_000  # ms a produce request may wait for its acknowled
 HARM_AFTER_MS = 20  # ms between an ordered fault and its effect: the answer leaves first
 STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills after 10,000
 LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets
+DISK_WORK_PER_STEP = 32  # leader epochs written in one step, 3 ms each: a step must be short
+DISK_WORK_OF_LOG = 4  # as many of them as making or removing a log is worth, by its syncs
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
 
 # Metrics

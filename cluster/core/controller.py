@@ -58,9 +58,10 @@ class Controller:
         self._stale = True
 
     def resigned(self, partition: PartitionId, leader_epoch: int) -> None:
-        """A leader cannot go on in this epoch."""
-        self._resigned[partition] = leader_epoch
-        self._stale = True
+        """A leader cannot go on in this epoch; what is not known yet it will say again."""
+        if partition in self._image.partitions:
+            self._resigned[partition] = leader_epoch
+            self._stale = True
 
     def stopping(self, node_id: int, incarnation: int) -> None:
         """A broker is about to stop: its partitions need other leaders."""
@@ -96,7 +97,9 @@ class Controller:
         self._close_elections(now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        """When an election must do with the answers it has."""
+        """When an election must do with the answers it has; nothing is decided during a write."""
+        if self._writing:
+            return None
         return min((e.deadline_ms for e in self._elections.values()), default=None)
 
     def _raise_bounds(self) -> bool:
@@ -104,7 +107,9 @@ class Controller:
             (broker.value.highest_producer_id for broker in self._image.brokers.values()),
             default=-1,
         )
-        return self._producer_ids.raise_bound(highest, (self.guard,))
+        needed = self._producer_ids.raise_bound(highest, (self.guard,), self._written)
+        self._writing = self._writing or needed
+        return needed
 
     def _fence(self, nodes: Sequence[int]) -> None:
         conditions: list[tuple[str, int]] = []
@@ -224,9 +229,13 @@ class Controller:
         if self._image.alive(node_id) != incarnation:
             return None
         reported = election.answers[node_id].last_epoch
-        registered = self._image.brokers[node_id].value.highest_epoch
-        epoch = max(value.leader_epoch, reported, registered) + 1
+        epoch = max(value.leader_epoch, reported, *self._registered_epochs(value)) + 1
         return insync.led(value, node_id, incarnation, epoch)
+
+    def _registered_epochs(self, value: PartitionRecord) -> list[int]:
+        """What the disks of all replicas know: a store restored from a backup may know less."""
+        brokers = self._image.brokers
+        return [brokers[node].value.highest_epoch for node in value.replicas if node in brokers]
 
     def _ask_again(self, election: Election, now_ms: int) -> None:
         """The answers do not do: wait a while for whoever is missing, then ask everybody anew."""
@@ -263,9 +272,8 @@ class Controller:
 
     def _write(self, conditions: Sequence[tuple[str, int]], puts: Sequence[Put]) -> None:
         self._writing = True
+        self.write(conditions, puts, self._written)
 
-        def outcome(commit: Commit) -> None:
-            self._writing = False
-            self._stale = True
-
-        self.write(conditions, puts, outcome)
+    def _written(self, _commit: Commit) -> None:
+        self._writing = False
+        self._stale = True

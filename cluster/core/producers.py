@@ -4,7 +4,8 @@ Owns this broker's block of ids and the bound above which no id was ever handed 
 taken by compare-and-set on the store's next id, so ids are unique over brokers and restarts; what
 is left of a block at a restart is skipped, never reused (Kafka's ProducerIdControlManager does the
 same). A batch with an id at or above the bound is refused while the bound is read anew, and is
-invalid if the id is still above it then.
+invalid if the id is still above it then. That is known of single ids only: the next one may be
+handed out by another broker at any time, before this one hears of it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cluster.core.effects import Put
 from cluster.core.events import Commit
 from cluster.core.image import Image
 from cluster.core.outbox import Outbox
-from cluster.limits import PRODUCER_ID_BLOCK
+from cluster.limits import PRODUCER_ID_BLOCK, REFUTED_IDS_MAX
 
 Handout = Callable[[int, int], None]
 """Takes (error, producer id)."""
@@ -33,7 +34,9 @@ class ProducerIds:
         self._next = 0
         self._end = 0
         self._asking = False
-        self._refuted = -1
+        self._confirming = False
+        self._refuted: dict[int, int] = {}
+        """Ids that were above the bound, and the version of the bound that was confirmed then."""
 
     @property
     def bound(self) -> int:
@@ -56,19 +59,23 @@ class ProducerIds:
 
     def above_bound(self, producer_id: int) -> int:
         """The error for an id that the image does not know: 19 at first, 87 once confirmed."""
-        if producer_id <= self._refuted:
+        if self._refuted.get(producer_id) == self._image.version(records.PRODUCER_IDS_KEY):
             return errors.INVALID_RECORD.number
         self._confirm(producer_id)
         return errors.NOT_ENOUGH_REPLICAS.number
 
-    def raise_bound(self, past: int, conditions: tuple[tuple[str, int], ...]) -> bool:
+    def raise_bound(
+        self, past: int, conditions: tuple[tuple[str, int], ...], then: Callable[[Commit], None]
+    ) -> bool:
         """Controller: move the store past an id found on some disk. True when that is needed."""
         if past < self.bound:
             return False
         key = records.PRODUCER_IDS_KEY
         put = Put(key, records.encode(records.ProducerIds(past + 1)))
         self._out.transact(
-            (*conditions, (key, self._image.version(key))), (put,), lambda commit, revision: None
+            (*conditions, (key, self._image.version(key))),
+            (put,),
+            lambda commit, _revision: then(commit),
         )
         return True
 
@@ -87,12 +94,21 @@ class ProducerIds:
         self._out.transact(((key, self._image.version(key)),), (put,), outcome)
 
     def _confirm(self, producer_id: int) -> None:
-        """A write of nothing under the version known: if it commits, the image was current."""
-        bound = self.bound
+        """A write of nothing under the version known: if it commits, the image was current.
+
+        One at a time: whoever was refused for the moment comes back, and then has its turn.
+        """
+        if self._confirming:
+            return
+        self._confirming = True
+        key = records.PRODUCER_IDS_KEY
+        version = self._image.version(key)
 
         def outcome(commit: Commit, _revision: int) -> None:
-            if commit is Commit.COMMITTED and producer_id >= bound:
-                self._refuted = max(self._refuted, producer_id)
+            self._confirming = False
+            if commit is Commit.COMMITTED:
+                if len(self._refuted) >= REFUTED_IDS_MAX:
+                    self._refuted.clear()
+                self._refuted[producer_id] = version
 
-        key = records.PRODUCER_IDS_KEY
-        self._out.transact(((key, self._image.version(key)),), (), outcome)
+        self._out.transact(((key, version),), (), outcome)

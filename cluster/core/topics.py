@@ -18,8 +18,14 @@ from cluster.core.effects import Put
 from cluster.core.events import Commit
 from cluster.core.image import Image
 from cluster.core.records import PartitionRecord, TopicRecord
-from cluster.limits import PARTITIONS_PER_TOPIC_MAX, REPLICAS_MAX, TOPIC_NAME_LENGTH_MAX
+from cluster.limits import (
+    PARTITIONS_PER_TOPIC_MAX,
+    REPLICAS_MAX,
+    TOPIC_NAME_LENGTH_MAX,
+    TOPICS_PER_REQUEST_MAX,
+)
 from cluster.wire import messages
+from cluster.wire.primitives import WireError
 
 CheckConfig = Callable[[Mapping[str, str]], None]
 """Raises `cluster.errors.ConfigError` naming the key and the allowed values."""
@@ -53,7 +59,11 @@ class Topics:
         controller: Controller | None,
         answer: Answer,
     ) -> None:
-        """Create each topic in a transaction of its own; answer when all are decided."""
+        """Create each topic in a transaction of its own; answer when all are decided.
+
+        WireError for more topics than one request may name; so does `delete`.
+        """
+        _refuse_too_many(len(request.topics))
         results: dict[str, messages.CreatableTopicResult] = {}
         pending = {wish.name for wish in request.topics}
 
@@ -98,7 +108,7 @@ class Topics:
             return
 
         def outcome(commit: Commit) -> None:
-            if commit is Commit.COMMITTED:
+            if commit is Commit.COMMITTED or topic.topic_id in self._image.topics_by_id:
                 decided(wish.name, result)
             elif topic.name in self._image.topics:
                 decided(wish.name, _refused(wish.name, errors.TOPIC_ALREADY_EXISTS, None))
@@ -186,6 +196,7 @@ class Topics:
         """Delete each topic with its partitions; answer when all are decided."""
         wished = [(wish.name, wish.topic_id) for wish in request.topics]
         wished += [(name, bytes(16)) for name in request.topic_names]
+        _refuse_too_many(len(wished))
         results: list[messages.DeletableTopicResult] = []
 
         def decided(result: messages.DeletableTopicResult) -> None:
@@ -226,7 +237,7 @@ class Topics:
         key = records.topic_key(topic.name)
 
         def outcome(commit: Commit) -> None:
-            gone = commit is Commit.COMMITTED
+            gone = commit is Commit.COMMITTED or topic.topic_id not in self._image.topics_by_id
             decided(result(errors.NONE if gone else errors.NOT_CONTROLLER))
 
         keys = [records.partition_key(*partition) for partition in
@@ -243,6 +254,11 @@ def bad_name(name: str) -> str | None:
     if not set(name) <= _NAME_CHARACTERS:
         return "a topic name has letters, digits, '.', '_' and '-' only"
     return None
+
+
+def _refuse_too_many(topics: int) -> None:
+    if topics > TOPICS_PER_REQUEST_MAX:
+        raise WireError(f"{topics} topics in one request, at most {TOPICS_PER_REQUEST_MAX}")
 
 
 def _refused(name: str, code: errors.Code, message: str | None) -> messages.CreatableTopicResult:

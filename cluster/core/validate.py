@@ -8,6 +8,9 @@ new writes are refused, so the lack of members is told to the turn and not check
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Container
+
 from cluster import errors
 from cluster.core.answer import ProduceAnswer
 from cluster.core.hosted import Entry, Find, Led
@@ -21,10 +24,13 @@ def entries_of(
 ) -> list[Entry]:
     """The batches of a request to decide; every other slot of the answer is closed with why."""
     entries: list[Entry] = []
+    repeated = _named_more_than_once(request)
     for topic in request.topic_data:
         for part in topic.partition_data:
             slot = answer.add(topic.name, part.index)
             found = _checked(request, topic.name, part, find)
+            if (topic.name, part.index) in repeated:
+                found = errors.INVALID_RECORD
             if isinstance(found, errors.Code):
                 answer.refuse(slot, found.number)
                 continue
@@ -34,6 +40,15 @@ def entries_of(
             batch = b"" if part.records is None else part.records
             entries.append(Entry(found, batch, answer, slot, refuse, native))
     return entries
+
+
+def _named_more_than_once(request: messages.ProduceRequest) -> Container[tuple[str, int]]:
+    """Partitions with more than one batch: which of them would be answered first is not said."""
+    named = [(topic.name, part.index) for topic in request.topic_data
+             for part in topic.partition_data]  # fmt: skip
+    if len(named) == len(set(named)):
+        return ()
+    return {where for where, times in Counter(named).items() if times > 1}
 
 
 def _checked(
