@@ -74,12 +74,7 @@ class Links:
     def send(self, message: Send) -> None:
         """Send to the incarnation connected now; dropped, and counted, when there is none."""
         dealer = self._by_node.get(message.node_id)
-        # A socket whose connection has ended may still take a message, only to lose it.
-        if (
-            dealer is None
-            or not dealer.connected
-            or not dealer.send((message.header, message.data))
-        ):
+        if dealer is None or not dealer.send((message.header, message.data)):
             self.unsent += 1
 
     def close(self, linger_ms: int = 0) -> None:

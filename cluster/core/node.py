@@ -87,7 +87,9 @@ class Node:
         return self._elections_before + now
 
     def next_deadline_ms(self) -> int:
-        """When `Tick` is due, whatever else happens."""
+        """When `Tick` is due, whatever else happens; in the past when there is work now."""
+        if self.serving and self.replicas.behind:
+            return self._next_look_ms - LOOK_MS
         due = [self._next_look_ms]
         if self.controller is not None:
             due.append(self.controller.next_deadline_ms() or self._next_look_ms)
@@ -147,11 +149,13 @@ class Node:
             self._join(now_ms)
         if any(change.key.startswith(records.BROKERS) for change in event.changes):
             assert self.membership is not None
-            self.membership.registrations_changed(now_ms)
+            for node_id in self.membership.registrations_changed(now_ms):
+                for partition in self.replicas.all():
+                    partition.peer_replaced(node_id)
         if self.controller is not None:
             self.controller.image_changed()
         if self.serving:
-            self.replicas.follow(event.changes, now_ms)
+            self.replicas.follow(event.changes)
 
     def _join(self, now_ms: int) -> None:
         """The store was read for the first time: open what is here, then say so."""
@@ -169,7 +173,7 @@ class Node:
             assert self.membership is not None
             self.membership.failure = str(error)
             return
-        self.replicas.follow_all(now_ms)
+        self.replicas.follow_all()
 
     def _transacted(self, event: events.Transacted) -> None:
         self.out.transacted(event.request, event.commit, event.revision)
@@ -204,6 +208,8 @@ class Node:
     def _look(self, now_ms: int) -> None:
         """The regular look at what time alone changes."""
         self.requests.expire(now_ms)
+        if self.serving:
+            self.replicas.go_on(now_ms)
         if now_ms < self._next_look_ms:
             return
         self._next_look_ms = now_ms + LOOK_MS

@@ -16,7 +16,7 @@ from cluster.core.image import PartitionId
 from cluster.core.logs import Logs, OpenLog
 from cluster.core.partition import Partition
 from cluster.core.replica import Around, Replica
-from cluster.limits import CHECKPOINT_MS
+from cluster.limits import CHECKPOINT_MS, DISK_WORK_OF_LOG, DISK_WORK_PER_STEP
 from cluster.storage.disk import DiskError
 
 
@@ -31,6 +31,7 @@ class Replicas:
         self._by_name: dict[tuple[str, int], Partition] = {}
         self._by_token: dict[int, Partition] = {}
         self._touched: dict[PartitionId, None] = {}
+        self._due: dict[PartitionId, None] = {}
         self._token = 0
         self._checkpoint_ms = 0
         self._closed = False
@@ -78,17 +79,45 @@ class Replicas:
             self._add(key, opened)
         self.offline.update(self._logs.unopened)  # tried again at every look
 
-    def follow(self, changes: Sequence[Change], now_ms: int) -> None:
-        """Take the roles that changed records give."""
+    def follow(self, changes: Sequence[Change]) -> None:
+        """Take the roles that changed records give; `go_on` does it."""
         for change in changes:
             if change.key.startswith(records.PARTITIONS):
                 topic_id, _, index = change.key[len(records.PARTITIONS) :].partition("/")
-                self._follow_one((topic_id, int(index)), now_ms)
+                self._due[topic_id, int(index)] = None
 
-    def follow_all(self, now_ms: int) -> None:
-        """Take the roles that all records give: this incarnation just began."""
-        for key in list(self._around.image.partitions):
-            self._follow_one(key, now_ms)
+    def follow_all(self) -> None:
+        """Take the roles that all records give: this incarnation just began; `go_on` does it."""
+        self._due.update(dict.fromkeys(self._around.image.partitions))
+
+    @property
+    def behind(self) -> bool:
+        """Whether records wait to be followed: the next step should come at once."""
+        return bool(self._due)
+
+    def go_on(self, now_ms: int) -> None:
+        """Follow what is due, but only so much of what waits for the disk: a step is short."""
+        budget = DISK_WORK_PER_STEP
+        for key in list(self._due):
+            cost = self._disk_work(key)
+            if cost <= budget:
+                budget -= cost
+                del self._due[key]
+                self._follow_one(key, now_ms)
+
+    def _disk_work(self, key: PartitionId) -> int:
+        """How much following this record costs: a log made or removed, an epoch begun."""
+        record = self._around.image.partitions.get(key)
+        partition = self._partitions.get(key)
+        mine = record is not None and self._around.node_id in record.value.replicas
+        if partition is None:
+            return DISK_WORK_OF_LOG if mine else 0
+        if record is None:
+            return DISK_WORK_OF_LOG
+        if record.value.leader != self._around.node_id:
+            return 0
+        led = partition.leader
+        return int(led is None or led.epoch != record.value.leader_epoch)
 
     def _follow_one(self, key: PartitionId, now_ms: int) -> None:
         if self._closed:
@@ -187,8 +216,7 @@ class Replicas:
         for partition in list(self._partitions.values()):
             partition.look(now_ms)
             self.touch(partition.replica)
-        for key in list(self.offline):
-            self._follow_one(key, now_ms)
+        self._due.update(dict.fromkeys(self.offline))
         if now_ms - self._checkpoint_ms >= CHECKPOINT_MS:
             self._checkpoint_ms = now_ms
             self._write_checkpoints()

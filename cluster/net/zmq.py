@@ -226,6 +226,8 @@ class DealerEndpoint:
 
     def send(self, frames: Sequence[Buffer]) -> bool:
         """Queues one message; False, with nothing queued, when there is no connection."""
+        if not self.connected:
+            return False  # told of its end, the socket may still take a message, to lose it
         socket = self._socket
         try:
             for frame in frames[:-1]:
@@ -311,6 +313,10 @@ def _configure(socket: Socket, max_message_bytes: int, ivl_ms: int, timeout_ms: 
     socket.set(zmq.LINGER, 0)
     # Whoever sends bounds what it has unanswered; a full queue would drop without a word.
     socket.set(zmq.SNDHWM, 0)
+    # With a bound here libzmq stops reading a peer whose messages wait. If that peer then hangs up,
+    # its next heartbeat ends this process: out_event in stream_engine_base.cpp (4.3.5) asserts
+    # that there was no error. Whoever sends under credit needs no such bound.
+    socket.set(zmq.RCVHWM, 0)
     socket.set(zmq.MAXMSGSIZE, max_message_bytes)
     socket.set(zmq.HEARTBEAT_IVL, ivl_ms)
     socket.set(zmq.HEARTBEAT_TIMEOUT, timeout_ms)

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 import uvloop
+import zmq
 
 from cluster.net.zmq import DealerEndpoint, Frames, RoutedMessage, RouterEndpoint
 
@@ -282,3 +284,24 @@ def test_endpoints_work_on_uvloop() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(exchange())
+
+
+async def test_peer_that_hangs_up_with_messages_waiting_ends_nobody(closing: Closing) -> None:
+    """libzmq aborted the process when the queue of such a peer was full (see `_configure`)."""
+    inbox = Inbox()
+    router = RouterEndpoint(
+        asyncio.get_running_loop(), "127.0.0.1:0", on_turn=inbox.routed, heartbeat_ivl_ms=10
+    )
+    closing.append(router)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    flood = context.socket(zmq.DEALER)
+    flood.set(zmq.SNDHWM, 0)
+    flood.connect(f"tcp://{router.endpoint}")
+    messages = 20_000
+    for _ in range(messages):
+        flood.send(b"x" * 100)
+    time.sleep(0.3)  # noqa: ASYNC251 - the loop hangs, and libzmq's thread goes on
+    flood.close(0)
+    time.sleep(0.3)  # noqa: ASYNC251
+    await inbox.until(lambda: len(inbox.messages) > 1_000)
+    context.term()
