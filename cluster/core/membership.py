@@ -181,9 +181,12 @@ class Membership:
 
     # -- the others ---------------------------------------------------------------------------
 
-    def registrations_changed(self, now_ms: int) -> None:
-        """Connect to whoever is registered now; forget what was thought of older incarnations."""
-        peers = []
+    def registrations_changed(self, now_ms: int) -> list[int]:
+        """Connect to whoever is registered now; forget what was thought of older incarnations.
+
+        Answers whose earlier incarnation is over: nothing may be seen of its connection's end.
+        """
+        peers, replaced = [], []
         for node_id, broker in sorted(self._image.brokers.items()):
             if node_id == self.node_id:
                 continue
@@ -194,9 +197,13 @@ class Membership:
                 self._out.links[node_id] = PeerLink(node_id, broker.version)
                 self._seen_ms[node_id] = now_ms
                 self._unreachable.pop(node_id, None)
+                self._opinions.pop(node_id, None)
+                if link is not None:
+                    replaced.append(node_id)
         if tuple(peers) != self._peers:
             self._peers = tuple(peers)
             self._out.emit(ConnectPeers(self._peers))
+        return replaced
 
     def connected(self, node_id: int, incarnation: int) -> bool:
         """The connection stands: greet, and say who is gone. False for an older incarnation."""

@@ -150,6 +150,16 @@ class Partition:
             case Resting():
                 pass
 
+    def peer_replaced(self, node_id: int) -> None:
+        """A broker has registered anew: streams of its earlier incarnation are over (rule 8)."""
+        match self.role:
+            case Leader() as leader:
+                leader.close_stream(node_id)
+            case Follower() as follower:
+                follower.disconnected(node_id)
+            case Resting():
+                pass
+
     def open_stream(
         self, node_id: int, incarnation: int, request: stream.OpenStream, now_ms: int
     ) -> None:

@@ -78,8 +78,7 @@ class World:
         self.nodes: dict[int, Node] = {}
         self.disks = {node_id: SimulatedDisk() for node_id in range(1, brokers + 1)}
         self.blocked: set[tuple[int, int]] = set()
-        self.held: set[int] = set()
-        """Brokers whose syncs do not end."""
+        self._held: dict[int, list[effects.Sync]] = {}
         self.replies: list[bytes] = []
         self.emitted: list[tuple[int, effects.Effect]] = []
         """Hangups, harms and stops, which nobody carries out."""
@@ -106,15 +105,15 @@ class World:
         self.nodes[node_id] = Node(settings, self.disks[node_id], self.now)
         self.post(node_id, self.store.everything())
 
-    def kill(self, node_id: int) -> None:
-        """The process ends; what it wrote can still be read."""
+    def kill(self, node_id: int, *, silently: bool = False) -> None:
+        """The process ends; what it wrote can still be read. Silently: no connection shows it."""
         gone = self.nodes.pop(node_id)
         self.disks[node_id].kill()
         self.lose_session(node_id)
         for pair, incarnation in list(self._connected.items()):
             if node_id in pair:
                 del self._connected[pair]
-                if pair[1] == node_id:
+                if pair[1] == node_id and not silently:
                     self.post(pair[0], events.PeerDisconnected(node_id, incarnation))
         assert gone.incarnation
 
@@ -192,8 +191,18 @@ class World:
         if node_id in self.nodes:
             self.post(node_id, events.Transacted(wish.request, commit, self.store.revision), 2)
 
+    def hold_syncs(self, node_id: int) -> None:
+        """Syncs that a broker asks for from now on do not end."""
+        self._held[node_id] = []
+
+    def release_syncs(self, node_id: int) -> None:
+        """What was held ends now."""
+        for sync in self._held.pop(node_id):
+            self._sync(node_id, sync)
+
     def _sync(self, node_id: int, sync: effects.Sync) -> None:
-        if node_id in self.held:
+        if node_id in self._held:
+            self._held[node_id].append(sync)
             return
         disk = self.disks[node_id]
         errno = disk.finish_sync(disk.begin_sync(sync.handle))

@@ -1,0 +1,44 @@
+"""A term: whose acknowledgements count, who waits, and what the record becomes by it."""
+
+from __future__ import annotations
+
+from cluster.core.leader import Leader
+from tests.sim.disk import SimulatedDisk
+from tests.unit.core_world import World, batch, ready
+
+ACKED = (0, 1)
+
+
+def leader_of(world: World) -> Leader:
+    led = world.partition(world.leader()).role
+    assert isinstance(led, Leader)
+    return led
+
+
+def follower_of(world: World) -> int:
+    return next(node_id for node_id in world.nodes if node_id != world.leader())
+
+
+def test_acknowledgements_of_an_earlier_start_of_a_broker_count_no_more() -> None:
+    world = ready(2)
+    leader, follower = world.leader(), follower_of(world)
+    world.hold_syncs(leader)
+    assert world.produce(batch(-1, -1), wait_ms=50) is None
+    assert leader_of(world).followers.end_of(follower) == 1
+    world.kill(follower, silently=True)
+    world.disks[follower] = SimulatedDisk()
+    world.blocked.add((follower, leader))  # it has registered, and said nothing yet
+    world.start(follower)
+    world.run(50)
+    assert world.nodes[follower].serving
+    assert world.record().doubtful == (follower,)
+    replica = world.partition(leader).replica
+    world.release_syncs(leader)
+    world.run(5)
+    assert replica.counted_end == 1
+    assert replica.high_watermark == 0
+    world.blocked.clear()
+    world.run(1_000)
+    assert world.partition(follower).replica.log.next_offset == 1
+    assert replica.high_watermark == 1
+    assert world.record().doubtful == ()
