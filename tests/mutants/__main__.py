@@ -19,7 +19,7 @@ def caught(chosen: Mutant, seeds: int) -> tuple[int, str] | None:
     """(seed, what the checker said) of the first run that catches it."""
     for seed in range(1, seeds + 1):
         with applied(chosen):
-            failure = run(seed).failure
+            failure = run(seed, faults=chosen.faults).failure
         if failure is not None:
             return seed, failure
     return None

@@ -13,13 +13,17 @@ from cluster.core.image import Image
 from cluster.core.partition import Partition, Resting
 from cluster.core.peers import Peers
 from cluster.core.produce import ProducerMachine
-from cluster.core.producers import ProducerIds
 from cluster.errors import Attempt
 from cluster.storage import log, names, repair
 from tests.mutants.patching import Patch, mutant
 
 
-@mutant("7 doubt", "a replica that cut something at recovery is not doubtful", seeds=80)
+@mutant(
+    "7 doubt",
+    "a replica that cut something at recovery is not doubtful",
+    seeds=80,
+    faults=("damage", "kill_leader"),
+)
 def no_doubt(patch: Patch) -> None:
     mark = patch.set(repair, "mark", None)
 
@@ -31,7 +35,12 @@ def no_doubt(patch: Patch) -> None:
     patch.set(log.Log, "mark_doubtful", lambda self: None)
 
 
-@mutant("7f alone", "a doubtful member is elected without a report of all members", seeds=80)
+@mutant(
+    "7f alone",
+    "a doubtful member is elected without a report of all members",
+    seeds=80,
+    faults=("damage", "kill_leader"),
+)
 def doubtful_alone(patch: Patch) -> None:
     def choose(record: Any, answers: Any, load: Any) -> int | None:
         serving = {node: state for node, state in answers.items() if state.end_offset >= 0}
@@ -41,7 +50,12 @@ def doubtful_alone(patch: Patch) -> None:
     patch.set(elections, "choose", choose)
 
 
-@mutant("7g outsider", "a replica that is not in sync is elected", seeds=60)
+@mutant(
+    "7g outsider",
+    "a replica that is not in sync is elected",
+    seeds=60,
+    faults=("kill_leader", "pause"),
+)
 def outsider(patch: Patch) -> None:
     candidates = patch.set(Controller, "_candidates", None)
 
@@ -64,7 +78,9 @@ def outsider(patch: Patch) -> None:
     patch.set(insync, "led", leads)
 
 
-@mutant("9 same epoch", "a restarted leader goes on in its epoch", seeds=20)
+@mutant(
+    "9 same epoch", "a restarted leader goes on in its epoch", seeds=20, faults=("kill_leader",)
+)
 def same_epoch(patch: Patch) -> None:
     patch.set(Partition, "_leads", lambda self, value: value.leader == self._around.node_id)
     patch.set(
@@ -74,12 +90,19 @@ def same_epoch(patch: Patch) -> None:
     )
 
 
-@mutant("9b directory", "another directory stays a member", seeds=40)
+@mutant(
+    "9b directory", "another directory stays a member", seeds=40, faults=("wipe", "kill_leader")
+)
 def any_directory(patch: Patch) -> None:
     patch.set(insync, "distrusted", lambda record, node_id, min_insync: None)
 
 
-@mutant("9f resigned", "a leader that resigned leads again in its epoch", seeds=60)
+@mutant(
+    "9f resigned",
+    "a leader that resigned leads again in its epoch",
+    seeds=60,
+    faults=("fail_syncs",),
+)
 def leads_again(patch: Patch) -> None:
     def sync_failed(self: Partition, now_ms: int) -> None:
         self._become(Resting("a sync failed"))
@@ -88,17 +111,12 @@ def leads_again(patch: Patch) -> None:
     patch.set(Partition, "sync_failed", sync_failed)
 
 
-@mutant("9g ids", "a block of producer ids is given out twice", seeds=10)
-def ids_twice(patch: Patch) -> None:
-    patch.set(ProducerIds, "_take_block", _take_from_zero)
-
-
-def _take_from_zero(self: ProducerIds) -> None:
-    if self._end == 0:
-        self._next, self._end = 0, 1_000
-
-
-@mutant("11 guard", "a controller writes although its epoch is over", seeds=80)
+@mutant(
+    "11 guard",
+    "a controller writes although its epoch is over",
+    seeds=80,
+    faults=("pause", "kill_controller", "slow_store"),
+)
 def no_guard(patch: Patch) -> None:
     patch.set(
         Controller,
@@ -109,7 +127,7 @@ def no_guard(patch: Patch) -> None:
     )
 
 
-@mutant("11b epoch", "an election keeps the epoch", seeds=5)
+@mutant("11b epoch", "an election keeps the epoch", seeds=5, faults=("kill_leader",))
 def epoch_kept(patch: Patch) -> None:
     def led(record: Any, node_id: int, incarnation: int, _epoch: int) -> Any:
         doubtful = tuple(node for node in record.doubtful if node != node_id)
@@ -120,7 +138,12 @@ def epoch_kept(patch: Patch) -> None:
     patch.set(insync, "led", led)
 
 
-@mutant("6g outcome", 'the client calls "not stored" what may be stored', seeds=20)
+@mutant(
+    "6g outcome",
+    'the client calls "not stored" what may be stored',
+    seeds=20,
+    faults=("kill_leader",),
+)
 def possibly_is_not(patch: Patch) -> None:
     rejected = patch.set(ProducerMachine, "_rejected", None)
 
@@ -132,7 +155,12 @@ def possibly_is_not(patch: Patch) -> None:
     patch.set(ProducerMachine, "_rejected", sure)
 
 
-@mutant("6h renumber", "the client gives the numbers of a failed batch to the next", seeds=40)
+@mutant(
+    "6h renumber",
+    "the client gives the numbers of a failed batch to the next",
+    seeds=40,
+    faults=("kill_leader", "pause"),
+)
 def renumber(patch: Patch) -> None:
     give_up = patch.set(Backlog, "give_up", None)
 
@@ -144,7 +172,12 @@ def renumber(patch: Patch) -> None:
     patch.set(Backlog, "give_up", reuse)
 
 
-@mutant("7c epoch", "a report names the epoch of the term, not of the last batch", seeds=80)
+@mutant(
+    "7c epoch",
+    "a report names the epoch of the term, not of the last batch",
+    seeds=80,
+    faults=("damage", "kill_leader", "kill"),
+)
 def last_assigned(patch: Patch) -> None:
     report = patch.set(Peers, "_report", None)
 

@@ -21,6 +21,8 @@ class Mutant:
     about: str
     seeds: int
     """It must be caught within so many, from 1 on."""
+    faults: tuple[str, ...]
+    """The faults under which it shows; see `tests.sim.faults`."""
     apply: Callable[[Patch], None]
 
 
@@ -48,13 +50,13 @@ MUTANTS: dict[str, Mutant] = {}
 
 
 def mutant(
-    name: str, about: str, *, seeds: int
+    name: str, about: str, *, seeds: int, faults: tuple[str, ...]
 ) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Register a mutant: `name` begins with the rule, `about` says what the code does instead."""
 
     def register(apply: Callable[[Patch], None]) -> Callable[[Patch], None]:
         assert name not in MUTANTS, f"two mutants are called {name}"
-        MUTANTS[name] = Mutant(name, about, seeds, apply)
+        MUTANTS[name] = Mutant(name, about, seeds, faults, apply)
         return apply
 
     return register

@@ -17,7 +17,12 @@ from cluster.storage.syncing import SyncBook
 from tests.mutants.patching import Patch, mutant
 
 
-@mutant("1 ahead", "a failed write leaves the table ahead of the log", seeds=40)
+@mutant(
+    "1 ahead",
+    "a failed write leaves the table ahead of the log",
+    seeds=40,
+    faults=("fill_disk", "fail_writes"),
+)
 def table_ahead(patch: Patch) -> None:
     before: list[Any] = []
 
@@ -32,7 +37,12 @@ def table_ahead(patch: Patch) -> None:
     before.append(patch.set(Log, "_rewind_table", rewind))
 
 
-@mutant("2 waiters", "waiting requests outlive the leader's term", seeds=40)
+@mutant(
+    "2 waiters",
+    "waiting requests outlive the leader's term",
+    seeds=40,
+    faults=("pause_leader", "isolate", "kill"),
+)
 def waiters_survive(patch: Patch) -> None:
     kept: dict[int, Any] = {}
 
@@ -49,12 +59,14 @@ def waiters_survive(patch: Patch) -> None:
     patch.set(Leader, "end_term", end_term)
 
 
-@mutant("3 table", "truncation leaves the table as it was", seeds=10)
+@mutant(
+    "3 table", "truncation leaves the table as it was", seeds=10, faults=("isolate", "pause_leader")
+)
 def table_not_rewound(patch: Patch) -> None:
     patch.set(Log, "_rewind_table", lambda self, offset: None)
 
 
-@mutant("6 guess", "a gap is called a duplicate", seeds=40)
+@mutant("6 guess", "a gap is called a duplicate", seeds=40, faults=("kill_leader", "pause"))
 def gap_is_duplicate(patch: Patch) -> None:
     class Guessing:
         """The turn's results, with every 45 a duplicate of nothing known."""
@@ -77,7 +89,12 @@ def gap_is_duplicate(patch: Patch) -> None:
     patch.set(Append, "_tell", guess)
 
 
-@mutant("6b duplicate", "a duplicate is acknowledged before its original", seeds=20)
+@mutant(
+    "6b duplicate",
+    "a duplicate is acknowledged before its original",
+    seeds=20,
+    faults=("pause", "kill", "sever_client"),
+)
 def duplicate_at_once(patch: Patch) -> None:
     wait = patch.set(Leader, "wait", None)
 
@@ -90,7 +107,7 @@ def duplicate_at_once(patch: Patch) -> None:
     patch.set(Leader, "wait", hurried)
 
 
-@mutant("7g early", "a record is acknowledged before it is committed", seeds=5)
+@mutant("7g early", "a record is acknowledged before it is committed", seeds=5, faults=("kill",))
 def ack_before_commit(patch: Patch) -> None:
     def wait(self: Leader, end: int, answer: Any, slot: int) -> None:
         self._settled(answer, slot)
@@ -98,7 +115,7 @@ def ack_before_commit(patch: Patch) -> None:
     patch.set(Leader, "wait", wait)
 
 
-@mutant("4g watermark", "consumers read what is not committed", seeds=10)
+@mutant("4g watermark", "consumers read what is not committed", seeds=10, faults=("pause",))
 def read_uncommitted(patch: Patch) -> None:
     read = patch.set(Fetches, "_read", None)
 
@@ -116,7 +133,12 @@ def read_uncommitted(patch: Patch) -> None:
     patch.set(Fetches, "_read", eager)
 
 
-@mutant("8 stream", "acknowledgements of other streams count", seeds=60)
+@mutant(
+    "8 stream",
+    "acknowledgements of other streams count",
+    seeds=60,
+    faults=("kill", "wipe", "sever"),
+)
 def any_stream(patch: Patch) -> None:
     def acknowledged(self: Leader, node_id: int, incarnation: int, ack: Any, now_ms: int) -> bool:
         follower = self.followers.get(node_id)
@@ -127,7 +149,12 @@ def any_stream(patch: Patch) -> None:
     patch.set(Leader, "acknowledged", acknowledged)
 
 
-@mutant("8 forgets", "opening a stream keeps the acknowledgements of the last one", seeds=60)
+@mutant(
+    "8 forgets",
+    "opening a stream keeps the acknowledgements of the last one",
+    seeds=60,
+    faults=("wipe", "kill"),
+)
 def old_acks(patch: Patch) -> None:
     reached: dict[tuple[int, int], int] = {}
     opening = patch.set(Followers, "open", None)
@@ -148,7 +175,12 @@ def old_acks(patch: Patch) -> None:
     patch.set(Followers, "close", close)
 
 
-@mutant("8 old leader", "a follower takes pushes of any stream and epoch", seeds=60)
+@mutant(
+    "8 old leader",
+    "a follower takes pushes of any stream and epoch",
+    seeds=60,
+    faults=("pause_leader", "isolate"),
+)
 def old_pushes(patch: Patch) -> None:
     pushed = patch.set(Follower, "pushed", None)
 
@@ -166,12 +198,19 @@ def old_pushes(patch: Patch) -> None:
     )
 
 
-@mutant("8b unsynced", "a follower reports and counts what is not synced", seeds=5)
+@mutant(
+    "8b unsynced", "a follower reports and counts what is not synced", seeds=5, faults=("kill",)
+)
 def unsynced_counts(patch: Patch) -> None:
     patch.set(Replica, "counted_end", property(lambda self: self.log.next_offset))
 
 
-@mutant("8c generation", "a sync result from before a truncation counts", seeds=80)
+@mutant(
+    "8c generation",
+    "a sync result from before a truncation counts",
+    seeds=80,
+    faults=("isolate", "pause_leader", "fail_syncs"),
+)
 def old_sync(patch: Patch) -> None:
     synced = patch.set(SyncBook, "synced", None)
     patch.set(
@@ -181,7 +220,12 @@ def old_sync(patch: Patch) -> None:
     )
 
 
-@mutant("8e repeated", "an answer that is repeated opens a stream again", seeds=80)
+@mutant(
+    "8e repeated",
+    "an answer that is repeated opens a stream again",
+    seeds=80,
+    faults=("fail_writes",),
+)
 def reopened(patch: Patch) -> None:
     opened = patch.set(Follower, "opened", None)
 
@@ -192,7 +236,12 @@ def reopened(patch: Patch) -> None:
     patch.set(Follower, "opened", again)
 
 
-@mutant("8f empty epoch", "an epoch without a batch stays when others are copied", seeds=80)
+@mutant(
+    "8f empty epoch",
+    "an epoch without a batch stays when others are copied",
+    seeds=80,
+    faults=("kill_leader", "fill_disk"),
+)
 def empty_epoch_stays(patch: Patch) -> None:
     truncate = patch.set(Replica, "truncate", None)
 
@@ -203,12 +252,17 @@ def empty_epoch_stays(patch: Patch) -> None:
     patch.set(Replica, "truncate", cut)
 
 
-@mutant("10 minimum", "the in-sync set may shrink to one", seeds=20)
+@mutant("10 minimum", "the in-sync set may shrink to one", seeds=20, faults=("kill", "pause"))
 def isr_shrinks(patch: Patch) -> None:
     patch.set(insync, "minimum", lambda record, min_insync: 1)
 
 
-@mutant("10b removed", "a member counts no more once its removal is asked for", seeds=40)
+@mutant(
+    "10b removed",
+    "a member counts no more once its removal is asked for",
+    seeds=40,
+    faults=("kill", "slow_store"),
+)
 def removed_early(patch: Patch) -> None:
     def maximal(committed: Any, proposed: Any) -> tuple[int, ...]:
         record = committed if proposed is None else proposed
@@ -217,12 +271,22 @@ def removed_early(patch: Patch) -> None:
     patch.set(insync, "maximal", maximal)
 
 
-@mutant("10c added", "a member counts only once its addition was read back", seeds=60)
+@mutant(
+    "10c added",
+    "a member counts only once its addition was read back",
+    seeds=60,
+    faults=("kill", "slow_store"),
+)
 def added_late(patch: Patch) -> None:
     patch.set(insync, "maximal", lambda committed, proposed: committed.isr)
 
 
-@mutant("10d overwrite", "a leader overwrites whatever the value is now", seeds=60)
+@mutant(
+    "10d overwrite",
+    "a leader overwrites whatever the value is now",
+    seeds=60,
+    faults=("kill_leader", "pause_leader", "slow_store"),
+)
 def overwrite(patch: Patch) -> None:
     ask = patch.set(Leader, "_ask", None)
 
@@ -238,7 +302,12 @@ def overwrite(patch: Patch) -> None:
     patch.set(Leader, "_ask", blind)
 
 
-@mutant("10e alone", "the high watermark does not wait for members without a stream", seeds=20)
+@mutant(
+    "10e alone",
+    "the high watermark does not wait for members without a stream",
+    seeds=20,
+    faults=("kill", "pause"),
+)
 def absent_do_not_count(patch: Patch) -> None:
     def high_watermark(current: int, own_end: int, ends: Any, *, enough: bool) -> int:
         known: list[int] = [end for end in ends if end is not None]
@@ -247,7 +316,12 @@ def absent_do_not_count(patch: Patch) -> None:
     patch.set(leader, "high_watermark", high_watermark)
 
 
-@mutant("14 sync", "a failed sync passes for one that succeeded", seeds=60)
+@mutant(
+    "14 sync",
+    "a failed sync passes for one that succeeded",
+    seeds=60,
+    faults=("fail_syncs", "lose_all_power"),
+)
 def failed_sync_counts(patch: Patch) -> None:
     synced = patch.set(Log, "synced", None)
     patch.set(

@@ -137,6 +137,10 @@ class Watch:
         for checker in checkers:
             checker.world = world
 
+    def held(self, at: At) -> list[Stored]:
+        """What a replica's log holds, as it was read when it grew."""
+        return self._held[at.node_id, at.number]
+
     def stepped(self, broker: Broker) -> None:
         """A broker took a step."""
         for partition in broker.running.partitions:

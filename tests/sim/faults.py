@@ -8,7 +8,7 @@ with flush=os a loss of power is a loss of data.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -56,17 +56,18 @@ def draw_weather(rng: Random) -> Weather:
 
 
 class Faults:
-    """The faults of one run, from now until `end`."""
+    """The faults of one run, from now until `end`: those named, or some that the seed chooses."""
 
-    def __init__(self, world: World, end: int) -> None:
+    def __init__(self, world: World, end: int, named: Sequence[str] = ()) -> None:
         self._world = world
         self._clock = world.clock
         self._end = end
         rng = world.clock.rng
         self._victim = world.brokers[rng.choice(NODES)]
         self._victim.frail = True
-        kinds = list(self._kinds())
-        self._chosen = rng.sample(kinds, rng.randrange(1, 6))
+        self._chosen = [getattr(self, name) for name in named]
+        if not named:
+            self._chosen = rng.sample(list(self._kinds()), rng.randrange(1, 6))
         self._pause = rng.choice((150, 300, 600, 1_200)) * MS
         world.network.weather = draw_weather(rng)
         world.wire.loss.request = rng.choice((0.0, 0.0, 0.02))

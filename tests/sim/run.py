@@ -7,7 +7,7 @@ it is run again.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -35,16 +35,23 @@ class Result:
 
 
 def run(
-    seed: int, *, keep_trace: bool = False, prepare: Callable[[World], None] | None = None
+    seed: int,
+    *,
+    keep_trace: bool = False,
+    faults: Sequence[str] = (),
+    prepare: Callable[[World], None] | None = None,
 ) -> Result:
-    """Run one seed. `prepare` sees the world before anything happens in it."""
+    """Run one seed, with the faults named or those that it chooses.
+
+    `prepare` sees the world before anything happens in it.
+    """
     shape = draw_shape(Random(f"shape {seed}"))
     result = Result(seed, shape)
     world = World(seed, shape, every_checker(), keep_trace=keep_trace)
     if prepare is not None:
         prepare(world)
     try:
-        _live(world)
+        _live(world, faults)
     except Violation as violation:
         result.failure = str(violation)
     except Exception as error:  # whatever the code under test raises is a finding
@@ -56,11 +63,11 @@ def run(
     return result
 
 
-def _live(world: World) -> None:
+def _live(world: World, faults: Sequence[str]) -> None:
     world.open()
     end = world.clock.now + FAULTS_LAST
     world.begin_clients(end)
-    Faults(world, end)
+    Faults(world, end, faults)
     world.run(FAULTS_LAST)
     world.heal()
     if not world.run_until(lambda: not world.unsettled(), SETTLES_WITHIN):
