@@ -95,6 +95,7 @@ HARM_AFTER_MS = 20  # ms between an ordered fault and its effect: the answer lea
 STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills after 10,000
 LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets
 DISK_WORK_PER_STEP = 32  # leader epochs written in one step, 3 ms each: a step must be short
+OFFLINE_TRIES = 8  # replicas tried again at one look that the disk did not let open
 DISK_WORK_OF_LOG = 4  # as many of them as making or removing a log is worth, by its syncs
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
 

@@ -62,7 +62,11 @@ class Waiters:
     def expire(self, now_ms: int, error: int) -> list[ProduceAnswer]:
         """Time is up for some requests: their open slots get `error`; the answers complete."""
         due = {id(answer): answer for _, _, answer, _ in self._heap if answer.deadline_ms <= now_ms}
-        return [answer for answer in due.values() if answer.expire(error)]
+        complete = [answer for answer in due.values() if answer.expire(error)]
+        if due:  # a watermark that stands still must not gather what nobody waits for any more
+            self._heap = [waiter for waiter in self._heap if id(waiter[2]) not in due]
+            heapq.heapify(self._heap)
+        return complete
 
     def fail(self, error: int) -> Sequence[ProduceAnswer]:
         """End of the term: every waiting slot gets `error`; the answers complete by that."""

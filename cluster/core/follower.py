@@ -5,7 +5,8 @@ what arrives for another number, epoch or leader is counted and dropped (rule 8)
 what this log holds; the leader answers where to cut; then pushes follow without a gap.
 
 Invariants: an acknowledgement never exceeds what counts as held (synced, under `flush=batch`);
-data is taken only at exactly the end of the log; the high watermark never passes that end.
+data is taken only at exactly the end of the log, and after a cut only once the checkpoints on disk
+say so; the high watermark never passes that end.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ class Follower:
     def ask(self, now_ms: int) -> None:
         """Open a stream: say what this log holds, durably."""
         self._open, self._acked = False, -1
-        self._ask_again_ms = now_ms + STREAM_RETRY_MS
         replica, image = self.replica, self._around.image
+        if replica.cut:
+            self._ask_again_ms = now_ms  # at once when the checkpoints are lowered
+            return
+        self._ask_again_ms = now_ms + STREAM_RETRY_MS
         store_id = image.store_id(self._around.node_id, replica.topic)
         link = self._around.out.links.get(self.leader)
         if store_id is None or link is None or link.incarnation != self.leader_incarnation:
@@ -81,7 +85,7 @@ class Follower:
                 replica.truncate(answer.truncate_to, now_ms)
             except DiskError:
                 return  # asked again later; nothing was acknowledged
-        if replica.log.next_offset != answer.truncate_to:
+        if replica.cut or replica.log.next_offset != answer.truncate_to:
             self.ask(now_ms)
             return
         self._open = True

@@ -12,6 +12,7 @@ recovery point on disk is lowered before anything follows a truncation.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.core.image import PartitionId
@@ -109,6 +110,7 @@ class Logs:
         for name in self.disk.list(""):
             place = names.parse_replica_directory(name)
             if place is None:
+                self._sweep(name)
                 continue
             topic = topics.get(place[0])
             if topic is None or place[1] >= topic.partitions:
@@ -152,10 +154,15 @@ class Logs:
 
     def remove(self, topic: TopicRecord, index: int) -> None:
         """The topic is deleted: its directory goes, under another name first."""
-        name = names.replica_directory(topic.name, index)
-        gone = f"{name}.{topic.topic_id}-delete"
-        self.disk.rename(name, gone)
+        gone = names.deleted_directory(topic.name, index, topic.topic_id)
+        self.disk.rename(names.replica_directory(topic.name, index), gone)
         self.disk.remove_directory(gone)
+
+    def _sweep(self, name: str) -> None:
+        """Finish removing a directory if that was interrupted."""
+        if name.endswith(names.DELETED):
+            with suppress(DiskError):
+                self.disk.remove_directory(name)
 
     def _move_aside(self, name: str) -> None:
         attempt = 0

@@ -137,6 +137,8 @@ class Node:
                 continue
             log = partition.replica.log
             log.synced(done.segment_base, done.generation, done.end, done.errno)
+            if self.replicas.removed(partition):
+                continue
             if log.failed:
                 self.syncs.failed += 1
                 partition.sync_failed(now_ms)

@@ -8,6 +8,8 @@ replicas are settled once per step, however many events touched them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
+from itertools import islice
 
 from cluster.core import records
 from cluster.core.effects import Sync
@@ -16,7 +18,7 @@ from cluster.core.image import PartitionId
 from cluster.core.logs import Logs, OpenLog
 from cluster.core.partition import Partition
 from cluster.core.replica import Around, Replica
-from cluster.limits import CHECKPOINT_MS, DISK_WORK_OF_LOG, DISK_WORK_PER_STEP
+from cluster.limits import CHECKPOINT_MS, DISK_WORK_OF_LOG, DISK_WORK_PER_STEP, OFFLINE_TRIES
 from cluster.storage.disk import DiskError
 
 
@@ -87,8 +89,11 @@ class Replicas:
                 self._due[topic_id, int(index)] = None
 
     def follow_all(self) -> None:
-        """Take the roles that all records give: this incarnation just began; `go_on` does it."""
-        self._due.update(dict.fromkeys(self._around.image.partitions))
+        """Take the roles that all records give: this incarnation just began; `go_on` does it.
+
+        A replica whose record has gone while nobody followed is among them.
+        """
+        self._due.update(dict.fromkeys((*self._partitions, *self._around.image.partitions)))
 
     @property
     def behind(self) -> bool:
@@ -125,6 +130,7 @@ class Replicas:
         record = self._around.image.partitions.get(key)
         partition = self._partitions.get(key)
         if record is None:
+            self.offline.pop(key, None)
             if partition is not None:
                 self._remove(key, partition)
             return
@@ -140,12 +146,12 @@ class Replicas:
         topic = self._around.image.topics_by_id.get(key[0])
         if topic is None:
             return None
+        self.offline.pop(key, None)
         try:
             opened = self._logs.open(topic, key[1], now_ms)
         except DiskError as error:
-            self.offline[key] = str(error)
+            self.offline[key] = str(error)  # behind those that wait for longer
             return None
-        self.offline.pop(key, None)
         return self._add(key, opened)
 
     def _add(self, key: PartitionId, opened: OpenLog) -> Partition:
@@ -166,36 +172,41 @@ class Replicas:
         name = (replica.topic.name, replica.index)
         if self._by_name.get(name) is partition:
             del self._by_name[name]
-        try:
+        with suppress(DiskError):  # what is left is moved aside by the next start
             replica.log.close(clean=False)
             self._logs.remove(replica.topic, replica.index)
-        except DiskError as error:
-            self.offline[key] = str(error)
+        self.removed(partition)
+
+    def removed(self, partition: Partition) -> bool:
+        """Whether this replica is no longer one; it is let go once no sync of it is under way."""
+        replica = partition.replica
+        if self._partitions.get(replica.id) is partition:
+            return False
+        if not replica.log.syncing:
+            self._by_token.pop(replica.token, None)
+        return True
 
     # -- settling -----------------------------------------------------------------------------
 
     def touch(self, replica: Replica) -> None:
         """This replica changed in this step."""
-        self._touched[replica.id] = None
+        if replica.id in self._partitions:
+            self._touched[replica.id] = None
 
     def settle(self, now_ms: int) -> list[Replica]:
         """Sync and settle what was touched; the replicas whose watermark moved."""
-        moved = []
-        cut = False
-        for key in list(self._touched):
-            partition = self._partitions.get(key)
-            if partition is None:
-                continue
-            cut = cut or partition.replica.cut
-            if partition.settle(now_ms):
-                moved.append(partition.replica)
-        if cut:
-            self._write_checkpoints()
-        for key in self._touched:
-            if key in self._partitions:
-                self._sync(self._partitions[key].replica)
+        moved = self._settle_each(now_ms)
+        replicas = [self._partitions[key].replica for key in self._touched]
+        if any(replica.cut for replica in replicas) and self._write_checkpoints():
+            moved += self._settle_each(now_ms)  # followers that were cut wait for this
+        for replica in replicas:
+            self._sync(replica)
         self._touched.clear()
         return moved
+
+    def _settle_each(self, now_ms: int) -> list[Replica]:
+        partitions = [self._partitions[key] for key in self._touched]
+        return [partition.replica for partition in partitions if partition.settle(now_ms)]
 
     def _sync(self, replica: Replica) -> None:
         for request in replica.log.next_syncs():
@@ -216,21 +227,22 @@ class Replicas:
         for partition in list(self._partitions.values()):
             partition.look(now_ms)
             self.touch(partition.replica)
-        self._due.update(dict.fromkeys(self.offline))
+        self._due.update(dict.fromkeys(islice(self.offline, OFFLINE_TRIES)))
         if now_ms - self._checkpoint_ms >= CHECKPOINT_MS:
             self._checkpoint_ms = now_ms
             self._write_checkpoints()
 
-    def _write_checkpoints(self) -> None:
+    def _write_checkpoints(self) -> bool:
         replicas = [partition.replica for partition in self._partitions.values()]
         points = {(r.topic.name, r.index): r.log.recovery_point for r in replicas}
         marks = {(r.topic.name, r.index): r.high_watermark for r in replicas}
         try:
             self._logs.write_checkpoints(points, marks)
         except DiskError:
-            return  # older checkpoints only make the next recovery read more
+            return False  # older ones make the next recovery read more; what was cut waits
         for replica in replicas:
             replica.cut = False
+        return True
 
     # -- the end ------------------------------------------------------------------------------
 
@@ -239,8 +251,11 @@ class Replicas:
         return [p for p in self._partitions.values() if p.leader is not None]
 
     def close(self) -> bool:
-        """Close every log, for good. True when all of it is clean."""
-        clean = self._closed = True
+        """Close every log, for good. True when all of it is clean.
+
+        What could not be opened was not closed either: its last stop is what it was.
+        """
+        self._closed, clean = True, not self.offline
         for partition in self._partitions.values():
             partition.rest("the broker stops")
             try:

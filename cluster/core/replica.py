@@ -39,7 +39,8 @@ class Replica:
     """Names this replica in sync requests."""
     high_watermark: int = 0
     cut: bool = False
-    """The log was cut since the checkpoints were written: they must be lowered first."""
+    """The log was cut since the checkpoints were written: nothing follows until they are lowered,
+    or a recovery would believe that what follows had been synced."""
     topic_id: bytes = field(init=False)
 
     def __post_init__(self) -> None:

@@ -287,6 +287,11 @@ class Log:
             return False
         return self._book.synced(segment_base, generation, end)
 
+    @property
+    def syncing(self) -> bool:
+        """Whether a sync worker still has a file of this log."""
+        return self._book.requested > 0
+
     # -- leader epochs
 
     @property

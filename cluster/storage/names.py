@@ -19,7 +19,10 @@ METADATA = "partition.metadata"
 DOUBTFUL = "doubtful"
 FAILED_SYNC = "failed-sync"
 
+DELETED = "-delete"
+
 _DIGITS = 20
+_NAME_BYTES_MAX = 255  # of one name in a directory: ext4 and xfs
 
 
 def segment_file(directory: str, base_offset: int, suffix: str) -> str:
@@ -53,4 +56,14 @@ def parse_replica_directory(name: str) -> tuple[str, int] | None:
 def stray_directory(directory: str, mark: bytes, attempt: int) -> str:
     """Where a replica of another topic goes: `mark` plus the attempt as 32 hex digits."""
     number = (int.from_bytes(mark) + attempt) % (1 << 128)
-    return f"{directory}.{number:032x}-stray"
+    return _fitting(directory, f".{number:032x}-stray")
+
+
+def deleted_directory(topic: str, partition: int, topic_id: str) -> str:
+    """What a replica's directory is called while it is removed; no topic's directory is so."""
+    return _fitting(topic, f"-{partition}.{topic_id}{DELETED}")
+
+
+def _fitting(name: str, suffix: str) -> str:
+    """A long topic name leaves no room for more, and is cut."""
+    return name[: _NAME_BYTES_MAX - len(suffix)] + suffix

@@ -71,6 +71,11 @@ class SyncBook:
             )
         return requests
 
+    @property
+    def requested(self) -> int:
+        """Requests that have not come back, of any generation."""
+        return len(self._requested)
+
     def completed(self, segment_base: int, generation: int) -> bool:
         """A request came back, whatever its result. False if it was not one of this book."""
         segment = self._requested.pop((segment_base, generation), None)

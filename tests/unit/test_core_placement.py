@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from cluster.core import events
-from cluster.limits import DISK_WORK_OF_LOG, DISK_WORK_PER_STEP
+from cluster.core.logs import Logs
+from cluster.limits import DISK_WORK_OF_LOG, DISK_WORK_PER_STEP, OFFLINE_TRIES
+from cluster.storage import checkpoint
+from cluster.storage.disk import DiskError
 from cluster.wire import messages
-from tests.unit.core_world import TOPIC, World, ready
+from tests.unit.core_world import TOPIC, World, batch, ready
 
 MANY = 50
 LOGS_PER_STEP = DISK_WORK_PER_STEP // DISK_WORK_OF_LOG
@@ -69,3 +74,126 @@ def test_deleted_topic_goes_a_few_logs_a_step() -> None:
     assert max(gone for gone, _ in steps) == LOGS_PER_STEP
     for node in world.nodes.values():
         assert {partition.replica.topic.name for partition in node.partitions} == {TOPIC}
+
+
+def delete(world: World, topic: str) -> None:
+    body = messages.DeleteTopicsRequest(topics=[messages.DeleteTopicState(name=topic)])
+    (answer,) = world.ask(world.controller(), body)
+    assert isinstance(answer, messages.DeleteTopicsResponse)
+    assert [result.error_code for result in answer.responses] == [0]
+
+
+def follower_of(world: World) -> int:
+    return next(node_id for node_id in world.nodes if node_id != world.leader())
+
+
+def test_topic_deleted_while_a_broker_was_held_for_dead_goes_when_it_is_back() -> None:
+    world = ready()
+    away = next(n for n in world.nodes if n != world.controller())
+    for back_ms in (2_000, 2_000, 2_000, 0):  # each time it comes back later
+        world.lose_session(away)
+        world.run(20)
+        assert not world.nodes[away].serving
+        world.run(back_ms)
+    delete(world, TOPIC)
+    assert not world.nodes[away].serving
+    world.run(3_000)
+    assert world.nodes[away].serving
+    assert not world.nodes[away].partitions
+
+
+def test_topics_made_and_deleted_again_leave_nothing_behind() -> None:
+    world = ready()
+    before = [world.disks[node_id].open_handles for node_id in world.nodes]
+    for _ in range(3):
+        assert world.create("short") == 0
+        world.run(500)
+        delete(world, "short")
+        world.run(500)
+    for node_id, node in world.nodes.items():
+        assert len(node.partitions) == 1
+        assert len(node.replicas._by_token) == 1
+        assert node.replicas.offline == {}
+        names = world.disks[node_id].list("")
+        assert [name for name in names if name.startswith("short")] == []
+    assert [world.disks[node_id].open_handles for node_id in world.nodes] == before
+
+
+def test_removal_that_a_crash_interrupted_is_finished_at_the_next_start() -> None:
+    world = ready()
+    follower = follower_of(world)
+    disk = world.disks[follower]
+    world.kill(follower)
+    disk.make_directory("short-0.0123-delete")
+    world.start(follower)
+    world.run(200)
+    assert "short-0.0123-delete" not in disk.list("")
+
+
+@contextmanager
+def refusing(method: str, node_id: int) -> Iterator[list[object]]:
+    """One broker's disk refuses what this method of its logs does; the first argument of each."""
+    tried: list[object] = []
+    real = getattr(Logs, method)
+
+    def refuse(logs: Logs, *arguments: object) -> object:
+        if logs.node_id != node_id:
+            return real(logs, *arguments)
+        tried.append(arguments)
+        raise DiskError(28, method, "write")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Logs, method, refuse)
+        yield tried
+
+
+def test_log_that_could_not_be_opened_is_not_called_clean_by_a_stop() -> None:
+    for broken in (True, False):
+        world = ready()
+        follower = follower_of(world)
+        world.kill(follower)
+        with refusing("open", follower if broken else 99):
+            world.start(follower)
+            world.run(1_000)
+            world.post(follower, events.StopRequested())
+            world.run(50)
+        assert world.disks[follower].exists(checkpoint.CLEAN_MARKER) is not broken
+
+
+def test_what_cannot_be_opened_is_tried_in_turn() -> None:
+    world = ready()
+    replicas = 2 * OFFLINE_TRIES + 1
+    assert world.create("big", partitions=2 * OFFLINE_TRIES) == 0
+    follower = follower_of(world)
+    world.run(500)
+    world.kill(follower)
+    with refusing("open", follower) as tried:
+        world.start(follower)
+        node = world.nodes[follower]
+        world.run(150)
+        assert len(node.replicas.offline) == replicas
+        tried.clear()
+        world.run(400)
+        assert len({str(arguments) for arguments in tried}) >= replicas
+        assert len(tried) <= 5 * OFFLINE_TRIES
+    world.run(1_000)
+    assert not node.replicas.offline
+    assert len(node.partitions) == replicas
+
+
+def test_nothing_follows_a_cut_until_the_checkpoints_are_lowered() -> None:
+    world = ready()
+    cut = world.leader()
+    world.blocked.update((cut, node_id) for node_id in world.nodes)
+    world.produce(batch(-1, -1), wait_ms=50)
+    world.run(5_000)  # its checkpoint says 1 by now
+    world.kill(cut)
+    world.blocked.clear()
+    world.run(3_000)
+    assert world.produce(batch(-1, -1)) == (0, 1)
+    with refusing("write_checkpoints", cut):
+        world.start(cut)
+        world.run(2_000)
+        assert world.partition(cut).replica.log.next_offset == 0
+    world.run(500)
+    assert world.partition(cut).replica.log.next_offset == 1

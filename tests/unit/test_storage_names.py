@@ -37,3 +37,17 @@ def test_strays_of_one_replica_get_different_names() -> None:
     assert first == "a-0." + "f" * 32 + "-stray"
     assert second == "a-0." + "0" * 32 + "-stray"
     assert names.parse_replica_directory(first) is None
+
+
+def test_longest_topic_name_leaves_room_for_every_suffix() -> None:
+    topic = "t" * 249
+    directory = names.replica_directory(topic, 9_999)
+    moved = (
+        names.stray_directory(directory, bytes(16), 0),
+        names.deleted_directory(topic, 9_999, "f" * 32),
+        names.deleted_directory(topic, 9_998, "f" * 32),
+    )
+    assert len(set(moved)) == 3
+    for name in moved:
+        assert len(name) <= 255
+        assert names.parse_replica_directory(name) is None
