@@ -66,8 +66,8 @@ class Logs:
     recoveries: list[tuple[str, Recovery]] = field(default_factory=list)
     unopened: dict[PartitionId, str] = field(default_factory=dict)
     """Replicas that the disk did not let open, and why."""
-    _recovery_points: Mapping[tuple[str, int], int] = field(default_factory=dict)
-    _high_watermarks: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    _recovery_points: dict[tuple[str, int], int] = field(default_factory=dict)
+    _high_watermarks: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Read whose directory this is; raises ValueError if another node's."""
@@ -138,7 +138,8 @@ class Logs:
         )
         if recovery.cut_bytes or recovery.notes:
             self.recoveries.append((names.replica_directory(*place), recovery))
-        mark = max(self._high_watermarks.get(place, 0), log.start_offset)
+        self._recovery_points.pop(place, None)  # a topic made later under this name has none
+        mark = max(self._high_watermarks.pop(place, 0), log.start_offset)
         return OpenLog(log, recovery, min(mark, log.next_offset))
 
     def write_checkpoints(

@@ -175,6 +175,7 @@ class Replicas:
         with suppress(DiskError):  # what is left is moved aside by the next start
             replica.log.close(clean=False)
             self._logs.remove(replica.topic, replica.index)
+        self._checkpoint_ms = -CHECKPOINT_MS  # due: a topic made under this name begins at 0
         self.removed(partition)
 
     def removed(self, partition: Partition) -> bool:

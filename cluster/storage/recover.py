@@ -4,8 +4,9 @@ Owns: the way from files to a `Log`, and the report of it. After a clean stop th
 after any other stop everything from the recovery point on is checked and the log cut at the first
 batch that is damaged or out of order.
 
-Invariant: damage is never fatal. What was trusted and turns out damaged is scanned like the rest,
+Invariants: damage is never fatal. What was trusted and turns out damaged is scanned like the rest,
 a lost index or epoch file is made again from the batches, a lost snapshot costs a longer replay.
+A log that ends below what was synced is doubtful, whoever shortened it (rule 7).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from _fastseq.batch import read_header
 from _fastseq.table import ProducerTable
 from cluster.storage import names
 from cluster.storage.checkpoint import format_epochs, parse_epochs
-from cluster.storage.claim import claim_directory
+from cluster.storage.claim import claim_directory, mark
 from cluster.storage.disk import Disk, DiskError, read_file, replace_file
 from cluster.storage.epochs import Epochs
 from cluster.storage.log import Log
@@ -80,6 +81,8 @@ class _Opening:
         self, disk: Disk, directory: str, topic_id: bytes, config: LogConfig, now_ms: int
     ) -> None:
         self.notes = claim_directory(disk, directory, topic_id)
+        self._moved = bool(self.notes)
+        self._synced_once = 0
         self._disk = disk
         self._directory = directory
         self._topic_id = topic_id
@@ -88,6 +91,7 @@ class _Opening:
 
     def run(self, recovery_point: int, *, clean: bool) -> tuple[Log, Recovery]:
         """Open with this much trust; DamagedLog if it was too much."""
+        self._synced_once = max(self._synced_once, recovery_point)
         segments = Segments(self._disk, self._directory, self._config)
         try:
             return self._run(segments, recovery_point, clean=clean)
@@ -111,6 +115,7 @@ class _Opening:
         elif not clean or not segments.active.settle():
             repair.scan(recovery_point, epochs)
         segments.active.remove_index()
+        self._miss(segments.next_offset)
         self._settle_epochs(epochs, segments)
         if snapshots.drop_after(segments.next_offset):
             self._disk.sync_directory(self._directory)
@@ -130,6 +135,16 @@ class _Opening:
             with suppress(DiskError):  # the next opening replays again
                 log.take_snapshot()
         return log, self._report(log, repair, replay)
+
+    def _miss(self, next_offset: int) -> None:
+        """Be doubtful if what was synced once is not there: files were lost, or removed by hand.
+
+        A directory that was moved aside is another topic's, and so is the recovery point then.
+        """
+        once = self._synced_once
+        if next_offset < once and not self._moved:
+            mark(self._disk, self._directory, names.DOUBTFUL)
+            self.notes.append(f"the log was synced to {once} and ends at {next_offset}")
 
     def _report(self, log: Log, repair: Repair, replay: Replay) -> Recovery:
         return Recovery(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cluster.core.leader import Leader
+from cluster.limits import CHECKPOINT_MS
 from tests.sim.disk import SimulatedDisk
-from tests.unit.core_world import World, batch, ready
+from tests.unit.core_world import TOPIC, World, batch, ready
 
 ACKED = (0, 1)
 
@@ -42,3 +43,22 @@ def test_acknowledgements_of_an_earlier_start_of_a_broker_count_no_more() -> Non
     assert world.partition(follower).replica.log.next_offset == 1
     assert replica.high_watermark == 1
     assert world.record().doubtful == ()
+
+
+def test_member_whose_files_were_removed_waits_for_the_one_that_has_them() -> None:
+    world = ready(2)
+    leader, follower = world.leader(), follower_of(world)
+    assert world.produce(batch(-1, -1)) == ACKED
+    world.run(CHECKPOINT_MS + 200)
+    world.kill(follower)
+    world.disks[follower].remove_directory(f"{TOPIC}-0")
+    world.kill(leader)
+    world.start(follower)
+    world.run(3_000)
+    assert world.partition(follower).replica.log.doubtful
+    assert world.record().leader_epoch == 0
+    world.start(leader)
+    world.run(3_000)
+    assert world.leader() == leader
+    assert world.partition(follower).replica.log.next_offset == 1
+    assert not world.partition(follower).replica.log.doubtful

@@ -353,3 +353,28 @@ def test_every_record_of_kafka_is_found_by_its_time(kafkas: FileDisk, directory:
         assert found == (first.offset, first.timestamp)
     assert log.offset_for_timestamp(log.last_timestamp + 1) is None
     log.close(clean=True)
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_log_that_ends_below_what_was_synced_is_doubtful(clean: bool) -> None:
+    replica = Replica()
+    replica.append(3)
+    replica.sync()
+    point = replica.log.recovery_point
+    replica.log.close(clean=clean)
+    replica.disk.remove_directory("t-0")
+    log = replica.open(clean=clean, recovery_point=point)
+    assert (log.next_offset, log.doubtful) == (0, True)
+    assert replica.recovery.notes == (f"the log was synced to {point} and ends at 0",)
+    assert replica.reopen(clean=clean).doubtful
+
+
+def test_recovery_point_of_another_topic_of_that_name_casts_no_doubt() -> None:
+    replica = Replica()
+    replica.append(3)
+    replica.log.close(clean=False)
+    log, recovery = open_log(
+        replica.disk, "t-0", topic_id=bytes(16), config=CONFIG, recovery_point=3, now_ms=0
+    )
+    assert (log.next_offset, log.doubtful) == (0, False)
+    assert len(recovery.notes) == 1
