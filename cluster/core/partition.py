@@ -7,6 +7,7 @@ replica whose log failed rests. Every change of role goes through `_become`.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cluster import errors
@@ -15,6 +16,7 @@ from cluster.core.image import Versioned
 from cluster.core.leader import Leader
 from cluster.core.records import PartitionRecord
 from cluster.core.replica import Around, Replica
+from cluster.core.replicate import epoch_at
 from cluster.storage.disk import DiskError
 from cluster.wire import stream
 
@@ -48,6 +50,7 @@ class Partition:
         self.record: Versioned[PartitionRecord] | None = None
         self.terms_led = 0
         self._resigned: int | None = None
+        self._cut_since_report = False
         self.dropped = 0
         self._around = around
 
@@ -67,6 +70,18 @@ class Partition:
         resting = isinstance(self.role, Resting) and self.role.unable
         return resting or self.replica.log.failed
 
+    def report(self) -> stream.ReplicaState:
+        """How far this replica reaches, for an election (rule 7); -1 while it cannot lead."""
+        topic_id, index = self.replica.topic_id, self.replica.index
+        if self.unable:
+            return stream.ReplicaState(topic_id, index, -1, -1, -1, False)
+        self._cut_since_report = False
+        log, end = self.replica.log, self.replica.counted_end
+        # The epoch of the last record, not the last one assigned: an epoch without a record
+        # says nothing of how far a log reaches.
+        last = epoch_at(log.epochs, end - 1)
+        return stream.ReplicaState(topic_id, index, self.epoch_taken_up, last, end, log.doubtful)
+
     # -- the record ---------------------------------------------------------------------------
 
     def reconcile(self, record: Versioned[PartitionRecord], now_ms: int) -> None:
@@ -83,6 +98,12 @@ class Partition:
             self._become(Resting("resigned; waiting for the next leader"))
             return
         self._resigned = None
+        if mine and self._cut_since_report:
+            # Elected for what it reported, and that is not what it has any more.
+            self._resigned = value.leader_epoch
+            self._become(Resting("lost data after it had reported"))
+            self._resign(value.leader_epoch)
+            return
         if mine and isinstance(role, Leader) and role.epoch == value.leader_epoch:
             if role.record.version < record.version:
                 role.read_back(record, now_ms)
@@ -97,10 +118,13 @@ class Partition:
 
     def _lead(self, record: Versioned[PartitionRecord], now_ms: int) -> None:
         """Begin a term, or rest if the disk does not take its epoch: then nobody was served in it,
-        so it may still begin later."""
+        so it may still begin later. What the leader of a term lacks, nobody had who could tell."""
         try:
             self.role = Leader(self.replica, record, self._around, now_ms)
             self.terms_led += 1
+            if self.replica.log.doubtful:
+                with suppress(DiskError):  # doubtful for longer than needed
+                    self.replica.log.clear_doubtful()
         except DiskError as error:
             self.role = Resting(str(error), unable=True)
             self._resign(record.value.leader_epoch)
@@ -268,6 +292,7 @@ class Partition:
         if self._resigned is not None:
             self._resign(self._resigned)  # again, until a newer record says it was heard
         if self.replica.log.failed:
+            self._cut_since_report = True
             try:
                 self.replica.recover(now_ms)
             except DiskError:

@@ -14,7 +14,6 @@ from cluster.core.controller import Controller
 from cluster.core.effects import LookAtStore
 from cluster.core.outbox import Outbox
 from cluster.core.placement import Replicas
-from cluster.core.replicate import epoch_at
 from cluster.wire import stream
 
 StreamMessage = stream.OpenStream | stream.StreamOpened | stream.StreamRefused | stream.TermBegun
@@ -137,15 +136,8 @@ class Peers:
         states = []
         for topic_id, index in query.partitions:
             partition = self._replicas.get(topic_id, index)
-            if partition is None or partition.unable:
-                states.append(stream.ReplicaState(topic_id, index, -1, -1, -1, False))
-                continue
-            log, end = partition.replica.log, partition.replica.counted_end
-            # The epoch of the last record, not the last one assigned: an epoch without a record
-            # says nothing of how far a log reaches.
-            last = epoch_at(log.epochs, end - 1)
-            taken_up = partition.epoch_taken_up
-            states.append(stream.ReplicaState(topic_id, index, taken_up, last, end, log.doubtful))
+            none = stream.ReplicaState(topic_id, index, -1, -1, -1, False)
+            states.append(none if partition is None else partition.report())
         return stream.StateReport(query.query, tuple(states))
 
     # -- at the step's end --------------------------------------------------------------------

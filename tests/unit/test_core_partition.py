@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cluster import errors
-from cluster.core import effects
+from cluster.core import effects, insync, records
 from cluster.core.follower import Follower
 from cluster.storage.disk import DiskError
 from cluster.wire import messages
@@ -118,3 +118,20 @@ def test_sole_broker_leads_again_after_a_failed_sync() -> None:
     assert world.record().leader_epoch == 1
     assert world.produce(batch(-1, -1)) == ACKED
     assert world.partition(1).replica.log.next_offset == 2
+    assert not world.partition(1).replica.log.doubtful
+
+
+def test_replica_that_lost_data_after_its_report_does_not_lead_by_it(world: World) -> None:
+    follower = follower_of(world)
+    partition = world.partition(follower)
+    reported = partition.report()
+    assert (reported.end_offset, reported.doubtful) == (1, False)
+    world.disks[follower].faults = Faults(sync_countdown=1)
+    world.produce(batch(-1, -1), wait_ms=2)
+    elected_by_that = insync.led(world.record(), follower, world.nodes[follower].incarnation, 1)
+    key = records.partition_key(*partition.replica.id)
+    world.tell(world.store.write({key: records.encode(elected_by_that)}))
+    world.run(2_500)
+    assert partition.terms_led == 0
+    assert world.record().leader_epoch == 2
+    assert world.produce(batch(-1, -1)) == ACKED
