@@ -15,22 +15,30 @@ from libc.string cimport memcpy
 from _fastseq.args cimport acquire, integer, window_end
 from _fastseq.crc32c cimport crc32c_update
 from _fastseq.layout cimport (
-    ATTRIBUTE_CODEC, ATTRIBUTE_CONTROL, ATTRIBUTES_STORED, CODEC_LAST, CRC_START, FAULT_CRC,
+    ATTRIBUTE_CODEC, ATTRIBUTE_CONTROL, ATTRIBUTES_STORED, CODEC_LAST, CONTROL_TYPE_COLLAPSE,
+    CONTROL_TYPE_EXPIRE, CONTROL_TYPE_FENCE, CRC_START, FAULT_CRC,
     FAULT_HEADER, FAULT_LENGTH, FAULT_MAGIC, FAULT_ORDER, FAULT_SHORT, HEADER_SIZE,
     LENGTH_PREFIX, RECORDS_PER_BATCH, Header, header_fault, header_load, header_next_offset,
     load32, store16, store64,
 )
 from _fastseq.records cimport control_type, records_sound
 
-from _fastseq.builder import BatchBuilder, encode_batch, seal_batch
+from _fastseq.builder import (
+    BatchBuilder, collapse_batch, encode_batch, expire_batch, fence_batch, seal_batch,
+)
 from _fastseq.records import Record, decode_batch, decode_records
 
 __all__ = [
-    "HEADER_BYTES", "SCAN_CRC", "SCAN_END", "SCAN_HEADER", "SCAN_LENGTH", "SCAN_MAGIC",
-    "SCAN_ORDER", "SCAN_SHORT", "BatchBuilder", "BatchHeader", "Record", "Scan", "batch_at",
-    "check_batch", "control_key", "decode_batch", "decode_records", "encode_batch",
-    "epoch_starts", "index_points", "read_header", "scan", "seal_batch", "whole_batches",
+    "CONTROL_COLLAPSE", "CONTROL_EXPIRE", "CONTROL_FENCE", "HEADER_BYTES", "SCAN_CRC", "SCAN_END",
+    "SCAN_HEADER", "SCAN_LENGTH", "SCAN_MAGIC", "SCAN_ORDER", "SCAN_SHORT", "BatchBuilder",
+    "BatchHeader", "Record", "Scan", "batch_at", "check_batch", "collapse_batch", "control_key",
+    "decode_batch", "decode_records", "encode_batch", "epoch_starts", "expire_batch",
+    "fence_batch", "index_points", "read_header", "scan", "seal_batch", "whole_batches",
 ]
+
+CONTROL_EXPIRE = CONTROL_TYPE_EXPIRE
+CONTROL_COLLAPSE = CONTROL_TYPE_COLLAPSE
+CONTROL_FENCE = CONTROL_TYPE_FENCE
 
 HEADER_BYTES = HEADER_SIZE
 

@@ -5,17 +5,22 @@ a header, a checksum and one copy. Base timestamp is that of the first record, a
 base offset 0 and leader epoch -1 are what a client sends, the leader stamps them.
 """
 
+import struct
+
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE,
 )
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint64_t
+from libc.stdint cimport (
+    INT16_MAX, INT32_MAX, INT64_MAX, INT64_MIN, int16_t, int32_t, int64_t, uint64_t,
+)
 from libc.string cimport memcpy
 
 from _fastseq.args cimport integer
 from _fastseq.crc32c cimport crc32c_update
 from _fastseq.layout cimport (
-    CRC_START, HEADER_SIZE, LENGTH_PREFIX, RECORDS_PER_BATCH, Header, store16, store32, store64,
+    ATTRIBUTE_CONTROL, CONTROL_TYPE_COLLAPSE, CONTROL_TYPE_EXPIRE, CONTROL_TYPE_FENCE, CRC_START,
+    HEADER_SIZE, LENGTH_PREFIX, RECORDS_PER_BATCH, Header, store16, store32, store64,
 )
 
 cdef enum:
@@ -265,3 +270,37 @@ def seal_batch(blob, *, record_count, base_timestamp, max_timestamp, attributes=
     memcpy(p + HEADER_SIZE, PyBytes_AS_STRING(section), <size_t>size)
     header_store(p, &header)
     return batch
+
+
+# A control batch of our own, for a leader to stamp; see control.pyx for the values.
+cdef bytes control_batch(int kind, bytes value, object timestamp_ms):
+    cdef bytes key = struct.pack(">hh", 0, kind)
+    return encode_batch([(key, value, timestamp_ms, ())], attributes=ATTRIBUTE_CONTROL)
+
+
+def expire_batch(cutoff, timestamp_ms=0):
+    """Return an EXPIRE control batch: producers whose last offset is below `cutoff` expire."""
+    cdef int64_t offset = integer(cutoff, "cutoff", 0, INT64_MAX)
+    return control_batch(CONTROL_TYPE_EXPIRE, struct.pack(">hq", 0, offset), timestamp_ms)
+
+
+def collapse_batch(id_bound, epoch_bound, timestamp_ms=0):
+    """Return a COLLAPSE control batch: floors of ids below, with epochs up to, go into the mark.
+
+    Bounds below those of the present mark count as these.
+    """
+    cdef int64_t bound = integer(id_bound, "id_bound", 1, INT64_MAX)
+    cdef int64_t epoch = integer(epoch_bound, "epoch_bound", 0, INT16_MAX)
+    value = struct.pack(">hqh", 0, bound, epoch)
+    return control_batch(CONTROL_TYPE_COLLAPSE, value, timestamp_ms)
+
+
+def fence_batch(producer_id, producer_epoch=INT16_MAX, timestamp_ms=0):
+    """Return a FENCE control batch: the producer goes on in this epoch, after its last sequence.
+
+    In the last epoch, 32,767, it never goes on. A producer of a higher epoch is left alone.
+    """
+    cdef int64_t number = integer(producer_id, "producer_id", 0, INT64_MAX)
+    cdef int64_t epoch = integer(producer_epoch, "producer_epoch", 0, INT16_MAX)
+    value = struct.pack(">hqh", 0, number, epoch)
+    return control_batch(CONTROL_TYPE_FENCE, value, timestamp_ms)

@@ -1,6 +1,6 @@
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint32_t
 
-from _fastseq.state cimport Batch, Table
+from _fastseq.entry cimport Batch, Table
 
 
 cdef enum:
@@ -14,7 +14,8 @@ cdef enum:
     VERDICT_STALE = 8
     VERDICT_ABOVE_BOUND = 9
     VERDICT_REFUSED = 10
-    VERDICTS = 11
+    VERDICT_FLOORED = 11
+    VERDICTS = 12
 
 
 # One batch of a turn, from the frame it came in to the verdict on it.
@@ -36,6 +37,7 @@ cdef struct Item:
     uint8_t native
     uint8_t rewritten           # the stored header differs in more than offset and leader epoch
     uint8_t mismatched          # a duplicate by range whose checksum is another
+    uint8_t control             # type of a control batch of our own, which is always accepted
 
 
 # Decides every item without a verdict in order, and enters the accepted ones into their tables,

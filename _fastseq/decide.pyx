@@ -8,14 +8,25 @@ Same epoch: the next sequence is new; the same first and last sequence as a reme
 the same checksum, is a duplicate; a whole range behind the window that this epoch has accepted is
 a retry too old to show; anything else is a gap. Higher epochs start at 0, lower ones are fenced,
 a producer never seen starts at 0. Sequences are modulo 2^31.
+
+A producer that expired has left a floor: the sequence after it, or a higher epoch at 0, brings it
+back. What lies at or below the floor, or under the mark that floors collapse into, may be stored:
+FLOORED, and the caller appends a fence before it answers 47. A floor of the last epoch is such a
+fence: FENCED. A new producer beyond the table's budget is REFUSED with 19, which is retriable and
+says that nothing was appended; no producer is ever evicted for another.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
-from _fastseq.state cimport (
-    NOT_FOUND, Cached, Entry, Table, entry_at, entry_place, prefetch_slot, sequence_add,
-    sequence_behind, table_append, table_find, table_guess,
+from _fastseq.control cimport control_run
+from _fastseq.digest cimport window_cells
+from _fastseq.entry cimport (
+    NOT_FOUND, WINDOW, Cell, Entry, Floor, Table, cell_at, entry_at, prefetch_ring, prefetch_slot,
+    sequence_add, sequence_behind, table_find, table_guess,
 )
+from _fastseq.floors cimport EPOCH_LAST, floor_find, floor_lives, under_mark
+from _fastseq.memory cimport table_bytes
+from _fastseq.state cimport table_append
 
 cdef enum:
     AHEAD = 12                  # items between asking for an entry's lines and using them
@@ -48,56 +59,76 @@ cdef inline void accept(Item* item, uint32_t number) noexcept nogil:
         table_append(t, &item.batch, number)
 
 
-# A remembered batch with exactly this range. Checksums that cannot be compared do not contradict.
-cdef bint find_duplicate(Item* item, const Entry* entry) noexcept nogil:
+# Enters a control batch of our own, which has no producer and is nobody's retry.
+cdef void accept_control(Item* item) noexcept nogil:
+    item.verdict = VERDICT_NEW
+    item.batch.base_offset = item.offset = item.table.next_offset
+    item.batch.next_offset = item.end = item.offset + 1
+    control_run(item.table, item.data, item.data + item.length, &item.batch)
+
+
+# A duplicate by range. Checksums that cannot be compared do not contradict.
+cdef void answer_duplicate(
+        Item* item, int64_t next_offset, uint32_t crc, bint by_range) noexcept nogil:
+    item.mismatched = <uint8_t>(
+        crc != item.batch.crc and not by_range and item.batch.by_range == 0)
+    if item.mismatched and item.native:
+        refuse(item, VERDICT_CONFLICT, INVALID_RECORD)
+    else:
+        item.verdict = VERDICT_DUPLICATE
+        item.offset = next_offset - item.batch.delta - 1
+        item.end = next_offset
+
+
+# A remembered batch with exactly this range, the newest first, since it lies in the entry.
+cdef inline bint find_duplicate(Item* item, const Entry* entry) noexcept nogil:
     cdef int32_t last = sequence_add(item.batch.first_sequence, item.batch.delta)
-    cdef const Cached* cached
-    cdef int place
+    cdef uint32_t number = entry.ring
+    cdef const Cell* cell
     cdef int age
-    for age in range(entry.count):
-        place = entry_place(entry, age)
-        cached = &entry.batches[place]
-        if cached.last_sequence != last or cached.delta != item.batch.delta:
-            continue
-        item.mismatched = <uint8_t>(
-            cached.crc != item.batch.crc and (entry.by_range >> place & 1) == 0
-            and item.batch.by_range == 0)
-        if item.mismatched and item.native:
-            refuse(item, VERDICT_CONFLICT, INVALID_RECORD)
-        else:
-            item.verdict = VERDICT_DUPLICATE
-            item.offset = cached.next_offset - cached.delta - 1
-            item.end = cached.next_offset
+    if entry.count == 0:
+        return False
+    if sequence_add(last, 1) == entry.next_sequence and entry.delta == item.batch.delta:
+        answer_duplicate(item, entry.next_offset, entry.crc, entry.by_range & 1)
         return True
+    for age in range(entry.count - 1, 0, -1):
+        cell = cell_at(item.table, number)
+        if cell.last_sequence == last and cell.delta == item.batch.delta:
+            answer_duplicate(item, cell.next_offset, cell.crc, entry.by_range >> age & 1)
+            return True
+        number = cell.next
     return False
 
 
-# Whether the whole range lies behind the window, among the records that this epoch accepted.
-cdef bint below_window(const Item* item, const Entry* entry) noexcept nogil:
-    cdef const Cached* oldest
+# Whether the whole range lies behind the window, among the records that this epoch accepted; then
+# `oldest` is the end of the oldest batch remembered.
+cdef bint below_window(const Item* item, const Entry* entry, int64_t* oldest) noexcept nogil:
+    cdef Cell cells[WINDOW]
     cdef int32_t behind = sequence_behind(entry.next_sequence, item.batch.first_sequence)
     cdef int32_t window
     if entry.count == 0 or behind > entry.accepted or behind > BEHIND_MAX:
         return False
-    oldest = &entry.batches[entry_place(entry, entry.count - 1)]
+    window_cells(item.table, entry, cells)
+    oldest[0] = cells[0].next_offset
     window = sequence_behind(entry.next_sequence, sequence_add(
-        oldest.last_sequence, -oldest.delta))
+        cells[0].last_sequence, -cells[0].delta))
     return behind - item.batch.delta - 1 >= window
 
 
 # The native client never reuses a number, so it may be told; an ack must still wait for the oldest
 # batch remembered, since everything before it is committed no later. A late copy of a Kafka client
 # must not fence a healthy producer, so it is told nothing.
-cdef void answer_below_window(Item* item, const Entry* entry) noexcept nogil:
+cdef void answer_below_window(Item* item, int64_t oldest) noexcept nogil:
     if item.native:
         item.verdict = VERDICT_DUPLICATE
-        item.end = entry.batches[entry_place(entry, entry.count - 1)].next_offset
+        item.end = oldest
     else:
         refuse(item, VERDICT_STALE, REQUEST_TIMED_OUT)
 
 
 cdef void decide_rare(Item* item, uint32_t number, int64_t producer_id_bound) noexcept nogil:
     cdef const Entry* entry = entry_at(item.table, number)
+    cdef int64_t oldest = -1
     if item.batch.epoch == entry.epoch and find_duplicate(item, entry):
         return
     if item.batch.producer_id >= producer_id_bound:
@@ -106,24 +137,65 @@ cdef void decide_rare(Item* item, uint32_t number, int64_t producer_id_bound) no
         refuse(item, VERDICT_FENCED, INVALID_PRODUCER_EPOCH)
     elif item.batch.epoch > entry.epoch and item.batch.first_sequence == 0:
         accept(item, number)
-    elif item.batch.epoch == entry.epoch and below_window(item, entry):
-        answer_below_window(item, entry)
-    elif item.refuse_new != 0:
+    elif item.batch.epoch == entry.epoch and below_window(item, entry, &oldest):
+        answer_below_window(item, oldest)
+    else:
+        answer_gap(item, VERDICT_GAP)
+
+
+# A producer that the table has no entry for. Whoever would be a new one must fit the budget.
+cdef void accept_unknown(Item* item) noexcept nogil:
+    if item.refuse_new == 0 and table_bytes(item.table) >= item.table.budget:
+        refuse(item, VERDICT_REFUSED, NOT_ENOUGH_REPLICAS)
+    else:
+        accept(item, NOT_FOUND)
+
+
+# What may be stored below a floor is refused for good, but not before the fence is in the log.
+cdef void answer_floored(Item* item) noexcept nogil:
+    if item.refuse_new != 0:
+        refuse(item, VERDICT_REFUSED, item.refuse_new)
+    else:
+        refuse(item, VERDICT_FLOORED, INVALID_PRODUCER_EPOCH)
+
+
+cdef void answer_gap(Item* item, int verdict) noexcept nogil:
+    if item.refuse_new != 0:
         # Its predecessor may have been refused just so; a gap would say more than is known.
         refuse(item, VERDICT_REFUSED, item.refuse_new)
     else:
-        refuse(item, VERDICT_GAP, OUT_OF_ORDER_SEQUENCE_NUMBER)
+        refuse(item, verdict, OUT_OF_ORDER_SEQUENCE_NUMBER)
+
+
+cdef void decide_floor(Item* item, const Floor* floor) noexcept nogil:
+    cdef int32_t ahead = sequence_behind(item.batch.first_sequence, floor.next_sequence)
+    if item.batch.epoch < floor.epoch or floor.epoch == EPOCH_LAST:
+        refuse(item, VERDICT_FENCED, INVALID_PRODUCER_EPOCH)
+    elif item.batch.epoch > floor.epoch:
+        if item.batch.first_sequence == 0:
+            accept_unknown(item)
+        else:
+            answer_gap(item, VERDICT_GAP)
+    elif ahead == 0:
+        accept_unknown(item)
+    elif ahead < BEHIND_MAX:
+        answer_gap(item, VERDICT_GAP)
+    else:
+        answer_floored(item)
 
 
 cdef void decide_unknown(Item* item, int64_t producer_id_bound) noexcept nogil:
+    cdef const Floor* floor = floor_find(item.table, item.batch.producer_id)
     if item.batch.producer_id >= producer_id_bound:
         refuse(item, VERDICT_ABOVE_BOUND, NOT_ENOUGH_REPLICAS)
+    elif floor != NULL and floor_lives(floor):
+        decide_floor(item, floor)
+    elif under_mark(item.table, item.batch.producer_id, item.batch.epoch):
+        answer_floored(item)
     elif item.batch.first_sequence == 0:
-        accept(item, NOT_FOUND)
-    elif item.refuse_new != 0:
-        refuse(item, VERDICT_REFUSED, item.refuse_new)
+        accept_unknown(item)
     else:
-        refuse(item, VERDICT_UNKNOWN_PRODUCER, OUT_OF_ORDER_SEQUENCE_NUMBER)
+        answer_gap(item, VERDICT_UNKNOWN_PRODUCER)
 
 
 # The window is contiguous and shorter than the sequence space, so the next sequence cannot be a
@@ -132,7 +204,10 @@ cdef inline void decide(Item* item, int64_t producer_id_bound) noexcept nogil:
     cdef uint32_t number = item.found
     cdef const Entry* entry
     if item.batch.producer_id < 0:
-        accept(item, NOT_FOUND)
+        if item.control:
+            accept_control(item)
+        else:
+            accept(item, NOT_FOUND)
         return
     if (number == NOT_FOUND
             or entry_at(item.table, number).producer_id != item.batch.producer_id):
@@ -152,14 +227,19 @@ cdef inline void guess(Item* item) noexcept nogil:
     item.found = table_guess(item.table, item.hash)
 
 
+# Memory is asked for three steps ahead: the place in the index, the entry, the oldest batch.
 cdef void decide_all(Item* items, Py_ssize_t count, int64_t producer_id_bound) noexcept nogil:
     cdef Py_ssize_t i
-    for i in range(min(<Py_ssize_t>AHEAD, count)):
+    for i in range(min(<Py_ssize_t>(2 * AHEAD), count)):
         guess(&items[i])
+    for i in range(min(<Py_ssize_t>AHEAD, count)):
+        prefetch_ring(items[i].table, items[i].found)
     for i in range(count):
+        if i + 3 * AHEAD < count:
+            prefetch_slot(items[i + 3 * AHEAD].table, items[i + 3 * AHEAD].hash)
         if i + 2 * AHEAD < count:
-            prefetch_slot(items[i + 2 * AHEAD].table, items[i + 2 * AHEAD].hash)
+            guess(&items[i + 2 * AHEAD])
         if i + AHEAD < count:
-            guess(&items[i + AHEAD])
+            prefetch_ring(items[i + AHEAD].table, items[i + AHEAD].found)
         if items[i].verdict == 0:
             decide(&items[i], producer_id_bound)

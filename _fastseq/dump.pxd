@@ -1,4 +1,4 @@
-from _fastseq.state cimport Table
+from _fastseq.entry cimport Table
 
 
 cdef bytes dump_own(const Table* t)

@@ -60,6 +60,9 @@ cdef enum:
     CODEC_LAST = 4
     MARKER_ABORT = 0            # types of control records
     MARKER_COMMIT = 1
+    CONTROL_TYPE_EXPIRE = 100   # of our own
+    CONTROL_TYPE_COLLAPSE = 101
+    CONTROL_TYPE_FENCE = 102
     FAULT_SHORT = 1
     FAULT_MAGIC = 2
     FAULT_LENGTH = 3

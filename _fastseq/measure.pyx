@@ -12,8 +12,10 @@ from posix.time cimport CLOCK_THREAD_CPUTIME_ID, clock_gettime, timespec
 
 from _fastseq.args cimport integer
 from _fastseq.decide cimport Item, decide_all
-from _fastseq.state cimport Table, producer_hash, sequence_add, table_reserve, table_trim
+from _fastseq.entry cimport Table, producer_hash, sequence_add
+from _fastseq.memory cimport table_reserve
 from _fastseq.table cimport ProducerTable
+from _fastseq.undo cimport table_trim
 
 
 # CPU time: what other processes take away is not counted.

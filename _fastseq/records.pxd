@@ -11,3 +11,8 @@ cdef bint records_sound(
 # control record. `coordinator_epoch` is -1 unless the record is a transaction marker.
 cdef int control_type(
     const unsigned char* p, const unsigned char* end, int32_t* coordinator_epoch) noexcept nogil
+
+# The value of the control record at `p` if its key is exactly four bytes of version 0, and its
+# type and size; else NULL.
+cdef const unsigned char* control_value(
+    const unsigned char* p, const unsigned char* end, int* kind, int64_t* size) noexcept nogil

@@ -185,6 +185,17 @@ cdef int control_type(
     return kind
 
 
+cdef const unsigned char* control_value(
+        const unsigned char* p, const unsigned char* end, int* kind,
+        int64_t* size) noexcept nogil:
+    cdef Fields fields
+    if not record_load(p, end, &fields) or fields.key_length != 4 or load16(fields.key) != 0:
+        return NULL
+    kind[0] = <int16_t>load16(fields.key + 2)
+    size[0] = fields.value_length
+    return fields.value if fields.value_length >= 0 else NULL
+
+
 cdef inline object nullable(const unsigned char* start, int64_t length):
     if length < 0:
         return None

@@ -1,6 +1,6 @@
-from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
-from _fastseq.state cimport Table
+from _fastseq.entry cimport Table
 
 
 cdef class ProducerTable:
@@ -9,6 +9,7 @@ cdef class ProducerTable:
     cdef uint64_t turn_stamp
     cdef Py_ssize_t turn_place
 
+    cdef uint32_t number_of(self, object producer_id) except? 0xFFFFFFFE
     cdef run(self, object data, int64_t start, int64_t end, int64_t wanted)
     cdef replace(self, object data, bint kafka, int64_t next_offset)
 
@@ -21,12 +22,21 @@ cdef struct RunRules:
     bint check_crc
 
 
-# 0 if the batches in [p, end) are whole and follow the rules, else a Kafka error code; `count`
-# is how many there are.
+# What lies in a run.
+cdef struct Run:
+    int64_t batches
+    int64_t controls            # of our own, which may make floors
+
+
+# 0 if the batches in [p, end) are whole and follow the rules, else a Kafka error code; `run`
+# counts what comes before the fault.
 cdef int run_fault(
     const unsigned char* p, const unsigned char* end, const RunRules* rules,
-    int64_t* count) noexcept nogil
+    Run* run) noexcept nogil
 
-# Applies batches that `run_fault` passed and `table_reserve` made room for.
+# Room for a run; -1 if memory ran out.
+cdef int run_reserve(Table* t, const Run* run) noexcept nogil
+
+# Applies batches that `run_fault` passed and `run_reserve` made room for.
 cdef void run_apply(
     Table* t, const unsigned char* p, const unsigned char* end) noexcept nogil

@@ -18,17 +18,26 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint32_t
 
 from _fastseq.args cimport acquire, integer, window_end
 from _fastseq.batch cimport crc_right
+from _fastseq.control cimport control_run
+from _fastseq.digest cimport table_collect, table_digest, window_cells
 from _fastseq.dump cimport dump_kafka, dump_own, load_kafka, load_own
+from _fastseq.entry cimport (
+    LIVE, NOT_FOUND, WINDOW, Batch, Cell, Entry, Floor, Table, entry_at, producer_hash,
+    sequence_add, table_find,
+)
+from _fastseq.floors cimport (
+    EPOCH_LAST, FLOOR_WHOLE, floor_find, floor_lives, floor_place, floors_reserve, floors_settle,
+)
 from _fastseq.layout cimport (
     ATTRIBUTE_APPEND_TIME, ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, FAULT_MAGIC, HEADER_SIZE,
     MARKER_ABORT, MARKER_COMMIT, Header, header_fault, header_next_offset,
 )
-from _fastseq.records cimport control_type
-from _fastseq.state cimport (
-    NOT_FOUND, Batch, Cached, Entry, Table, entry_at, entry_place, producer_hash, sequence_add,
-    table_append, table_clear, table_close, table_collect, table_digest, table_find, table_mark,
-    table_open, table_reserve, table_rollback, table_trim,
+from _fastseq.memory cimport (
+    entry_size, table_bytes, table_clear, table_close, table_open, table_reserve,
 )
+from _fastseq.records cimport control_type
+from _fastseq.state cimport table_append, table_mark
+from _fastseq.undo cimport table_rollback, table_trim
 
 cdef enum:
     JOURNAL_ENTRIES = 65_536            # 4 MB a partition at most
@@ -40,21 +49,30 @@ cdef enum:
 
 
 CachedBatch = namedtuple("CachedBatch", [
-    "first_sequence", "last_sequence", "base_offset", "next_offset", "max_timestamp", "crc"])
+    "first_sequence", "last_sequence", "base_offset", "next_offset", "crc"])
 CachedBatch.__doc__ = """One remembered batch; `crc` is that of the stored bytes."""
 
 ProducerEntry = namedtuple("ProducerEntry", [
     "producer_id", "producer_epoch", "accepted", "last_timestamp", "batches"])
 ProducerEntry.__doc__ = """A producer: `batches` oldest first; `accepted` counts records."""
 
+FloorValue = namedtuple("Floor", ["producer_id", "producer_epoch", "next_sequence", "whole"])
+FloorValue.__doc__ = """What is left of an expired or fenced producer.
+
+Only `next_sequence` may follow in this epoch, `whole` says that the epoch had accepted everything
+before it. With FENCED_EPOCH nothing is accepted any more.
+"""
+globals()["Floor"] = FloorValue
+FENCED_EPOCH = EPOCH_LAST
+
 
 cdef int run_fault(
         const unsigned char* p, const unsigned char* end, const RunRules* rules,
-        int64_t* count) noexcept nogil:
+        Run* run) noexcept nogil:
     cdef Header header
     cdef int64_t expected = rules.next_offset
     cdef int fault
-    count[0] = 0
+    run.batches = run.controls = 0
     while p < end:
         fault = header_fault(p, end - p, &header)
         if fault != 0:
@@ -67,8 +85,17 @@ cdef int run_fault(
         if header.leader_epoch > rules.leader_epoch_max:
             return UNKNOWN_LEADER_EPOCH
         expected = header_next_offset(&header)
-        count[0] += 1
+        run.batches += 1
+        run.controls += header.producer_id < 0 and header.attributes & ATTRIBUTE_CONTROL != 0
         p += header.size
+    return 0
+
+
+cdef int run_reserve(Table* t, const Run* run) noexcept nogil:
+    if table_reserve(t, <uint32_t>run.batches) < 0:
+        return -1
+    if run.controls > 0:
+        return floors_reserve(t, <uint32_t>t.count + <uint64_t>run.batches)
     return 0
 
 
@@ -77,7 +104,9 @@ cdef void control_apply(
         Table* t, const unsigned char* p, const Header* header, const Batch* batch) noexcept nogil:
     cdef int32_t coordinator_epoch
     cdef int kind
-    if batch.producer_id >= 0 and header.record_count > 0:
+    if header.record_count > 0 and batch.producer_id < 0:
+        control_run(t, p, p + header.size, batch)
+    elif header.record_count > 0:
         kind = control_type(p + HEADER_SIZE, p + header.size, &coordinator_epoch)
         if kind == MARKER_ABORT or kind == MARKER_COMMIT:
             table_mark(t, batch, coordinator_epoch)
@@ -111,6 +140,7 @@ cdef void run_apply(
     while p < end and header_fault(p, end - p, &header) == 0:
         batch_apply(t, p, &header)
         p += header.size
+    floors_settle(t)
 
 
 # The size that the header at `position` claims, not more than there is.
@@ -128,32 +158,41 @@ cdef int64_t batch_size(object data, int64_t position) except -1:
         PyBuffer_Release(&view)
 
 
-cdef object cached_value(const Cached* cached):
+cdef object cached_value(const Cell* cell):
     return CachedBatch(
-        sequence_add(cached.last_sequence, -cached.delta), cached.last_sequence,
-        cached.next_offset - cached.delta - 1, cached.next_offset, cached.max_timestamp,
-        cached.crc)
+        sequence_add(cell.last_sequence, -cell.delta), cell.last_sequence,
+        cell.next_offset - cell.delta - 1, cell.next_offset, cell.crc)
 
 
-cdef object entry_value(const Entry* entry):
-    cdef int age
+cdef object entry_value(const Table* t, const Entry* entry):
+    cdef Cell cells[WINDOW]
+    cdef uint32_t count = window_cells(t, entry, cells)
+    cdef uint32_t i
     return ProducerEntry(
         entry.producer_id, entry.epoch, entry.accepted, entry.last_timestamp,
-        tuple([cached_value(&entry.batches[entry_place(entry, age)])
-               for age in range(entry.count - 1, -1, -1)]))
+        tuple([cached_value(&cells[i]) for i in range(count)]))
+
+
+cdef object floor_value(const Floor* floor):
+    return FloorValue(
+        floor.producer_id, floor.epoch, floor.next_sequence, floor.state & FLOOR_WHOLE != 0)
 
 
 cdef class ProducerTable:
     """Producers of one partition replica, as its log below `next_offset` made them.
 
-    `journal_entries` bounds how many appends can be undone, 64 bytes each.
+    `journal_entries` bounds how many changes can be undone, 64 bytes each. A client's new producer
+    is refused while `bytes` is not below `budget_bytes`; what the log holds always enters.
     """
 
-    def __cinit__(self, next_offset=0, *, journal_entries=JOURNAL_ENTRIES):
+    def __cinit__(self, next_offset=0, *, journal_entries=JOURNAL_ENTRIES,
+                  budget_bytes=INT64_MAX):
         cdef int64_t offset = integer(next_offset, "next_offset", 0, INT64_MAX >> 1)
         cdef int64_t limit = integer(journal_entries, "journal_entries", 1, JOURNAL_ENTRIES_MAX)
+        cdef int64_t budget = integer(budget_bytes, "budget_bytes", 0, INT64_MAX)
         if table_open(&self.state, offset, <uint32_t>limit) < 0:
             raise MemoryError()
+        self.state.budget = budget
 
     def __dealloc__(self):
         table_close(&self.state)
@@ -173,14 +212,95 @@ cdef class ProducerTable:
 
     @property
     def digest(self):
-        """64 bits over all entries, whatever their order in memory; costs a pass over them."""
+        """64 bits over epochs, windows, counts, floors and mark; kept current, so reading is free.
+
+        A sum modulo 2^64 of one mixed term for each remembered batch, floor and mark, and of a
+        term linear in each count of accepted records, whose factor is odd. One difference alone is
+        always seen where it is in a count, else missed once in 2^64; so are several, as long as
+        nobody makes them for the purpose: the terms hold no secret.
+        """
+        return self.state.digest
+
+    def recompute_digest(self):
+        """Return the digest from scratch, which costs a pass over everything; for checks."""
         return table_digest(&self.state)
+
+    @property
+    def bytes(self):
+        """Memory that producers take, in bytes: entries, windows, index, floors, their rounding.
+
+        The journal is not in it; neither is what was given back and waits to be used again.
+        """
+        return table_bytes(&self.state)
+
+    @property
+    def budget_bytes(self):
+        """From this many `bytes` on a client's new producer is refused."""
+        return self.state.budget
+
+    @budget_bytes.setter
+    def budget_bytes(self, value):
+        self.state.budget = integer(value, "budget_bytes", 0, INT64_MAX)
+
+    @property
+    def floor_count(self):
+        """How many floors there are; the leader collapses them past its bound."""
+        return self.state.floors_alive
+
+    @property
+    def mark(self):
+        """(id bound, epoch bound): unknown ids below the one, up to the other, are FLOORED."""
+        return self.state.mark_id, self.state.mark_epoch
 
     def get(self, producer_id):
         """Return the entry of a producer, None if it is not known."""
+        cdef uint32_t number = self.number_of(producer_id)
+        return None if number == NOT_FOUND else entry_value(
+            &self.state, entry_at(&self.state, number))
+
+    def entry_bytes(self, producer_id):
+        """Return the bytes of a producer's entry and window, without its share of the index."""
+        cdef uint32_t number = self.number_of(producer_id)
+        return 0 if number == NOT_FOUND else entry_size(entry_at(&self.state, number))
+
+    cdef uint32_t number_of(self, object producer_id) except? 0xFFFFFFFE:
         cdef int64_t wanted = integer(producer_id, "producer_id", -INT64_MAX, INT64_MAX)
-        cdef uint32_t number = table_find(&self.state, wanted, producer_hash(wanted))
-        return None if number == NOT_FOUND else entry_value(entry_at(&self.state, number))
+        return table_find(&self.state, wanted, producer_hash(wanted))
+
+    def floor(self, producer_id):
+        """Return the floor of a producer, None if it has none."""
+        cdef int64_t wanted = integer(producer_id, "producer_id", -INT64_MAX, INT64_MAX)
+        cdef const Floor* slot = floor_find(&self.state, wanted)
+        return None if slot == NULL or not floor_lives(slot) else floor_value(slot)
+
+    def floors_after(self, producer_id, limit):
+        """Return at most `limit` floors of ids above this one, in their order."""
+        cdef int64_t above = integer(producer_id, "producer_id", -INT64_MAX, INT64_MAX - 1)
+        cdef int64_t most = integer(limit, "limit", 1, INT64_MAX)
+        cdef uint32_t place = floor_place(&self.state, above + 1)
+        cdef list found = []
+        while place < self.state.floors_used and len(found) < most:
+            if floor_lives(self.state.floors + place):
+                found.append(floor_value(self.state.floors + place))
+            place += 1
+        return found
+
+    def entries_after(self, cursor, limit):
+        """Return the entries in the next `limit` places of memory, and the cursor after them.
+
+        The cursor is 0 at first and -1 at the end. Looks at no more than `limit` entries, so a
+        table of any size is walked without a pause; what comes or goes meanwhile may be missed.
+        """
+        cdef int64_t place = integer(cursor, "cursor", 0, INT64_MAX >> 1)
+        cdef int64_t end = place + integer(limit, "limit", 1, INT64_MAX >> 1)
+        cdef list found = []
+        cdef const Entry* entry
+        while place < min(end, <int64_t>self.state.entries.used):
+            entry = entry_at(&self.state, <uint32_t>place)
+            if entry.state == LIVE:
+                found.append(entry_value(&self.state, entry))
+            place += 1
+        return found, (place if place < self.state.entries.used else -1)
 
     def entries(self):
         """Return all entries in order of producer id."""
@@ -189,7 +309,7 @@ cdef class ProducerTable:
         try:
             if numbers == NULL or table_collect(&self.state, numbers) != 0:
                 raise MemoryError()
-            return [entry_value(entry_at(&self.state, numbers[i]))
+            return [entry_value(&self.state, entry_at(&self.state, numbers[i]))
                     for i in range(self.state.count)]
         finally:
             PyMem_Free(numbers)
@@ -215,7 +335,7 @@ cdef class ProducerTable:
     cdef run(self, object data, int64_t start, int64_t end, int64_t wanted):
         cdef Py_buffer view
         cdef RunRules rules
-        cdef int64_t count
+        cdef Run run
         cdef int fault
         rules.next_offset = self.state.next_offset
         rules.leader_epoch_max = INT32_MAX
@@ -224,12 +344,12 @@ cdef class ProducerTable:
         try:
             end = window_end(start, end, view.len)
             p = <const unsigned char*>view.buf
-            fault = run_fault(p + start, p + end, &rules, &count)
+            fault = run_fault(p + start, p + end, &rules, &run)
             if fault != 0:
-                raise ValueError(f"batch {count} of data cannot be applied (error {fault})")
-            if wanted >= 0 and count != wanted:
-                raise ValueError(f"data holds {count} batches there, not {wanted}")
-            if table_reserve(&self.state, <uint32_t>count) < 0:
+                raise ValueError(f"batch {run.batches} of data cannot be applied (error {fault})")
+            if wanted >= 0 and run.batches != wanted:
+                raise ValueError(f"data holds {run.batches} batches there, not {wanted}")
+            if run_reserve(&self.state, &run) < 0:
                 raise MemoryError()
             run_apply(&self.state, p + start, p + end)
         finally:
@@ -275,6 +395,7 @@ cdef class ProducerTable:
         try:
             if table_open(&fresh, next_offset, self.state.journal_limit) < 0:
                 raise MemoryError()
+            fresh.budget = self.state.budget
             if kafka:
                 load_kafka(&fresh, <const unsigned char*>view.buf, view.len)
             else:

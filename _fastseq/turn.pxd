@@ -18,3 +18,5 @@ cdef class Lane:
     cdef readonly int64_t conflicts
     cdef readonly int64_t stale
     cdef readonly int64_t above_bound
+    cdef readonly int64_t refused
+    cdef readonly int64_t floored

@@ -22,15 +22,19 @@ from libc.stdint cimport (
 from libc.string cimport memcpy, memset
 
 from _fastseq.args cimport acquire, integer, window_end
-from _fastseq.batch cimport Checked, client_fault
+from _fastseq.batch cimport Checked, client_fault, crc_right
+from _fastseq.control cimport control_ours
 from _fastseq.decide cimport (
-    VERDICT_ABOVE_BOUND, VERDICT_CONFLICT, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_GAP,
-    VERDICT_INVALID, VERDICT_NEW, VERDICT_REFUSED, VERDICT_STALE, VERDICT_UNKNOWN_PRODUCER,
-    VERDICTS, Item, decide_all,
+    VERDICT_ABOVE_BOUND, VERDICT_CONFLICT, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_FLOORED,
+    VERDICT_GAP, VERDICT_INVALID, VERDICT_NEW, VERDICT_REFUSED, VERDICT_STALE,
+    VERDICT_UNKNOWN_PRODUCER, VERDICTS, Item, decide_all,
 )
-from _fastseq.layout cimport ATTRIBUTE_TRANSACTIONAL, store16, store32, store64
-from _fastseq.state cimport Table, prefetch_slot, producer_hash, table_reserve
-from _fastseq.table cimport ProducerTable, RunRules, run_apply, run_fault
+from _fastseq.entry cimport Table, prefetch_slot, producer_hash
+from _fastseq.floors cimport floors_settle
+from _fastseq.layout cimport (
+    ATTRIBUTE_TRANSACTIONAL, FAULT_MAGIC, header_fault, store16, store32, store64,
+)
+from _fastseq.table cimport ProducerTable, Run, RunRules, run_apply, run_fault, run_reserve
 
 cdef extern from "Python.h":
     # With plain pointers, since shrinking may move the object.
@@ -48,10 +52,13 @@ CONFLICT = VERDICT_CONFLICT
 STALE = VERDICT_STALE
 ABOVE_BOUND = VERDICT_ABOVE_BOUND
 REFUSED = VERDICT_REFUSED
+FLOORED = VERDICT_FLOORED
 
 cdef enum:
     MAX_BATCH_BYTES = 1_048_588         # Kafka's default max.message.bytes
+    CORRUPT_MESSAGE = 2
     INVALID_TXN_STATE = 48
+    INVALID_RECORD = 87
     FIRST_CAPACITY = 64
 
 cdef uint64_t last_stamp = 0
@@ -108,6 +115,7 @@ cdef struct Place:
     int64_t bytes_max
     int32_t leader_epoch
     int32_t waiting             # items of this turn
+    int32_t controls            # control batches among them
 
 
 # Fills what the table needs to know from the client's header; a fault is a verdict at once.
@@ -132,12 +140,33 @@ cdef void prepare(Item* item, int64_t bytes_max) noexcept nogil:
     prefetch_slot(item.table, item.hash)
 
 
+# The leader's own control batch: it may be only what this version itself would apply.
+cdef void prepare_control(Item* item) noexcept nogil:
+    cdef Checked checked
+    cdef int fault = header_fault(item.data, item.length, &checked.header)
+    item.verdict = VERDICT_INVALID
+    if fault != 0 or checked.header.size != item.length:
+        item.error = <int16_t>(INVALID_RECORD if fault == FAULT_MAGIC else CORRUPT_MESSAGE)
+    elif not crc_right(item.data, &checked.header):
+        item.error = CORRUPT_MESSAGE
+    elif not control_ours(item.data, &checked.header):
+        item.error = INVALID_RECORD
+    else:
+        item.verdict = 0
+        item.batch.producer_id = -1
+        item.batch.max_timestamp = checked.header.max_timestamp
+        item.hash = producer_hash(-1)
+
+
 # Returns how many bytes the arena needs at most.
 cdef int64_t prepare_all(Item* items, Py_ssize_t count, const Place* places) noexcept nogil:
     cdef int64_t size = 0
     cdef Py_ssize_t i
     for i in range(count):
-        prepare(&items[i], places[items[i].lane].bytes_max)
+        if items[i].control:
+            prepare_control(&items[i])
+        else:
+            prepare(&items[i], places[items[i].lane].bytes_max)
         if items[i].verdict == 0:
             size += items[i].length
     return size
@@ -266,9 +295,26 @@ cdef class Turn:
         """
         cdef int64_t start = integer(position, "position", 0, INT64_MAX >> 1)
         cdef int64_t size = integer(length, "length", 0, INT32_MAX)
-        cdef int32_t number = <int32_t>integer(slot, "slot", INT32_MIN, INT32_MAX)
         cdef int16_t refusal = <int16_t>integer(refuse_new, "refuse_new", 0, INT16_MAX)
         cdef bint is_native = native
+        cdef Item* item = self.item(lane, frame, start, size, slot)
+        item.native = <uint8_t>is_native
+        item.refuse_new = refusal
+
+    def add_control(self, Lane lane not None, data, slot):
+        """Take a control batch of the leader's own, as `expire_batch` and its like encode them.
+
+        It is NEW, gets the next offset among the entries of its lane, and does to the table there
+        what it says, so that entries after it are decided by what it left. INVALID if malformed.
+        """
+        cdef Py_ssize_t size = len(data)
+        cdef Item* item = self.item(lane, data, 0, size, slot)
+        item.control = True
+        self.places[item.lane].controls += 1
+
+    cdef Item* item(self, Lane lane, object frame, int64_t start, int64_t size,
+                    object slot) except NULL:
+        cdef int32_t number = <int32_t>integer(slot, "slot", INT32_MIN, INT32_MAX)
         cdef const unsigned char* data
         cdef Item* item
         if self.done:
@@ -282,11 +328,10 @@ cdef class Turn:
         item.data = data
         item.length = size
         item.slot = number
-        item.native = <uint8_t>is_native
-        item.refuse_new = refusal
         item.offset = item.end = -1
         self.places[item.lane].waiting += 1
         self.used += 1
+        return item
 
     # Neighbouring entries mostly share a frame, and then its buffer is taken once.
     cdef const unsigned char* keep(self, object frame, int64_t start, int64_t size) except NULL:
@@ -346,13 +391,16 @@ cdef class Turn:
 
     cdef int reserve(self, Py_ssize_t lanes) except -1:
         cdef Lane lane
+        cdef Run run
         cdef Py_ssize_t i
         for i in range(lanes):
             lane = self.lanes[i]
+            run.batches = self.places[i].waiting
+            run.controls = self.places[i].controls
             self.places[i].base_offset = lane.table.state.next_offset
             self.places[i].leader_epoch = lane.epoch
             self.places[i].bytes_max = lane.bytes_max
-            if table_reserve(self.places[i].table, <unsigned int>self.places[i].waiting) < 0:
+            if run_reserve(self.places[i].table, &run) < 0:
                 raise MemoryError()
         return 0
 
@@ -363,6 +411,7 @@ cdef class Turn:
         for i in range(lanes):
             lane = self.lanes[i]
             place = &self.places[i]
+            floors_settle(place.table)
             count_verdicts(lane, place)
             if place.bytes > 0:
                 self.runs.append((lane, place.start, place.start + place.bytes,
@@ -416,6 +465,8 @@ cdef void count_verdicts(Lane lane, const Place* place):
     lane.conflicts += place.mismatched
     lane.stale += place.verdicts[VERDICT_STALE]
     lane.above_bound += place.verdicts[VERDICT_ABOVE_BOUND]
+    lane.refused += place.verdicts[VERDICT_REFUSED]
+    lane.floored += place.verdicts[VERDICT_FLOORED]
 
 
 def push_check(Lane lane not None, data, start, end):
@@ -429,7 +480,7 @@ def push_check(Lane lane not None, data, start, end):
     cdef Table* t = &lane.table.state
     cdef int64_t first = integer(start, "start", 0, INT64_MAX)
     cdef int64_t past = integer(end, "end", -1, INT64_MAX)
-    cdef int64_t count
+    cdef Run run
     cdef int fault
     rules.next_offset = t.next_offset
     rules.leader_epoch_max = lane.epoch
@@ -438,9 +489,9 @@ def push_check(Lane lane not None, data, start, end):
     try:
         past = window_end(first, past, view.len)
         p = <const unsigned char*>view.buf
-        fault = run_fault(p + first, p + past, &rules, &count)
+        fault = run_fault(p + first, p + past, &rules, &run)
         if fault == 0:
-            if table_reserve(t, <unsigned int>count) < 0:
+            if run_reserve(t, &run) < 0:
                 raise MemoryError()
             run_apply(t, p + first, p + past)
         return fault

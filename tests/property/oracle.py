@@ -116,7 +116,7 @@ class Oracle:
                 now = Producer(sent.epoch, sent.first)
             self.producers[sent.producer_id] = now
             last = (sent.first + sent.count - 1) % SEQUENCES
-            cached = CachedBatch(sent.first, last, base_offset, end, sent.timestamp, sent.crc)
+            cached = CachedBatch(sent.first, last, base_offset, end, sent.crc)
             now.batches = [*now.batches, cached][-WINDOW:]
             now.next_sequence = (last + 1) % SEQUENCES
             now.accepted += sent.count

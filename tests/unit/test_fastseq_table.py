@@ -48,7 +48,7 @@ def test_window_keeps_the_last_five_batches() -> None:
     assert (entry.producer_id, entry.producer_epoch, entry.accepted) == (7, 0, 7)
     assert [cached.first_sequence for cached in entry.batches] == [2, 3, 4, 5, 6]
     header = batch.read_header(stamped(6, first=6))
-    assert entry.batches[-1] == CachedBatch(6, 6, 6, 7, 1006, header.crc)
+    assert entry.batches[-1] == CachedBatch(6, 6, 6, 7, header.crc)
     assert entry.last_timestamp == 1006
 
 
@@ -90,7 +90,7 @@ def test_golden_snapshot_vector_loads_and_dumps() -> None:
         3,
         1_700_000_000_010,
     )
-    assert entry.batches == (CachedBatch(5, 6, 100, 102, 1_700_000_000_010, 0),)
+    assert entry.batches == (CachedBatch(5, 6, 100, 102, 0),)
     assert entry.accepted == 2
     assert table.dump_kafka() == VECTOR
 
@@ -259,29 +259,32 @@ def resealed(dumped: bytearray) -> bytes:
 
 def test_section_of_a_later_version_is_skipped_only_if_it_says_so() -> None:
     dumped = bytearray(filled(2).dump())
-    struct.pack_into(">I", dumped, 24, 2)
+    struct.pack_into(">I", dumped, 24, 5)
     skippable = resealed(dumped + struct.pack(">IQ", 0x80000005, 3) + b"abc")
     table = ProducerTable()
     table.load(skippable)
     assert table.next_offset == 2
-    needed = resealed(dumped + struct.pack(">IQ", 5, 3) + b"abc")
-    with pytest.raises(ValueError, match="section 5"):
+    needed = resealed(dumped + struct.pack(">IQ", 6, 3) + b"abc")
+    with pytest.raises(ValueError, match="section 6"):
         table.load(needed)
 
 
 def test_numbers_that_make_no_sense_are_damage_though_the_checksum_is_right() -> None:
     good = filled(3).dump()
-    entry, cached = 44, 84
+    entry, cached = 44, 96
     for code, at, value in [
         (">q", 16, 2),  # next offset below the batches
         (">q", entry, -1),  # producer id
         (">q", entry + 8, 2),  # accepted below the window
-        (">b", entry + 38, 6),  # six batches
-        (">b", entry + 39, 8),  # by-range bit of a batch that is not there
-        (">i", cached + 16, -1),  # sequence
-        (">i", cached + 20, -1),  # records
-        (">i", cached + 28 + 16, 7),  # not contiguous
-        (">q", cached + 28, 1),  # offsets that do not ascend
+        (">q", entry + 24, 2),  # another end than that of the newest batch
+        (">i", entry + 44, 7),  # another next sequence
+        (">b", entry + 50, 6),  # six batches
+        (">b", entry + 51, 8),  # by-range bit of a batch that is not there
+        (">i", cached + 8, -1),  # sequence
+        (">i", cached + 12, -1),  # records
+        (">i", cached + 20 + 8, 7),  # not contiguous
+        (">q", cached + 20, 1),  # offsets that do not ascend
+        (">I", cached + 16, 7),  # a checksum that the digest does not know
     ]:
         spoilt = bytearray(good)
         struct.pack_into(code, spoilt, at, value)

@@ -396,7 +396,10 @@ HOT = {
     "turn.pyx": ["prepare_all", "prepare", "lay_out", "fill", "stamp"],
     "batch.pyx": ["client_fault", "client_records", "scan_run", "crc_right"],
     "records.pyx": ["records_sound", "record_load", "headers_sound"],
-    "state.pxd": ["table_append", "table_find", "table_guess", "entry_push", "journal_take"],
+    "entry.pxd": ["table_find", "table_guess", "prefetch_ring", "batch_term", "index_put"],
+    "state.pxd": ["table_append", "entry_push", "window_turn", "journal_take", "table_insert"],
+    "sweep.pyx": ["table_expire", "page_idle", "digest_leave", "bury"],
+    "floors.pyx": ["floor_find", "floors_take", "radix_sorted", "merge"],
     "table.pyx": ["run_fault", "run_apply", "batch_apply"],
     "sync.pyx": ["work", "job_run"],
 }

@@ -133,7 +133,7 @@ def producer_fields(entry: ProducerEntry) -> dict[str, str]:
         "lastSequence": str(batch.last_sequence),
         "lastOffset": str(batch.next_offset - 1),
         "offsetDelta": str(batch.next_offset - 1 - batch.base_offset),
-        "timestamp": str(batch.max_timestamp),
+        "timestamp": str(entry.last_timestamp),
     }
 
 

@@ -1,0 +1,28 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from _fastseq.entry cimport Entry, Table, Undo
+
+
+cdef int table_open(Table* t, int64_t next_offset, uint32_t journal_limit) noexcept nogil
+cdef void table_close(Table* t) noexcept nogil
+cdef void table_clear(Table* t, int64_t next_offset) noexcept nogil
+
+# Room for `more` batches; -1 if memory ran out.
+cdef int table_reserve(Table* t, uint32_t more) noexcept nogil
+
+# Room for as many cells: one for each batch of a window but the newest.
+cdef int cells_reserve(Table* t, uint64_t more) noexcept nogil
+
+# Bytes in use for producers: entries, cells, index, floors; the journal is bounded by itself.
+cdef int64_t table_bytes(const Table* t) noexcept nogil
+
+cdef int64_t entry_size(const Entry* entry) noexcept nogil
+cdef void entry_free(Table* t, uint32_t number) noexcept nogil
+cdef void ring_free(Table* t, const Entry* entry) noexcept nogil
+cdef void index_remove(Table* t, uint32_t hash, uint32_t number) noexcept nogil
+
+# The cell of an entry's transaction fields, made if there is none.
+cdef uint32_t transaction_cell(Table* t, Entry* entry) noexcept nogil
+
+# A record leaves the journal: what only it still held is given back.
+cdef void undo_forget(Table* t, const Undo* undo) noexcept nogil
