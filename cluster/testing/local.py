@@ -172,8 +172,14 @@ class LocalCluster:
             await asyncio.sleep(GUARD_EVERY_S)
 
     async def _until_usable(self) -> None:
+        """Wait until every broker says so: their images of the store move one after another."""
         async with Admin(self.bootstrap) as admin:
-            while not await self._usable(admin):
+            agreeing = 0
+            while agreeing < len(self.brokers):
+                if await self._usable(admin):
+                    agreeing += 1  # the next look asks the next broker
+                    continue
+                agreeing = 0
                 for broker in self.brokers.values():
                     if not broker.running and not self._revive:
                         text = f"broker {broker.node_id} ended: {broker.reason()}"
