@@ -281,8 +281,8 @@ class Node:
     def _claim(self) -> None:
         """No controller is left: be it, unless another broker is faster."""
         self._claiming = True
-        stored, session = self.image.controller, records.session_key(self.settings.node_id)
-        epoch = 1 if stored is None else stored.value.epoch + 1
+        session = records.session_key(self.settings.node_id)
+        epoch = self.image.revision + 1  # above all before, though the key goes with its lease
         value = records.ControllerRecord(self.settings.node_id, self.incarnation, epoch)
 
         def outcome(_commit: events.Commit, _revision: int) -> None:

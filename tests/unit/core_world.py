@@ -36,6 +36,7 @@ class Store:
         self.revision = 0
         self.values: dict[str, tuple[bytes, int]] = {}
         self.asked: list[effects.Transact] = []
+        self.unknown = False
 
     def everything(self) -> events.StoreChanged:
         """What a process that starts is told."""
@@ -49,9 +50,8 @@ class Store:
             return events.Commit.CONFLICT, ()
         if not wish.puts and not wish.deletes:
             return events.Commit.COMMITTED, ()
-        return events.Commit.COMMITTED, self.write(
-            {put.key: put.value for put in wish.puts}, wish.deletes
-        )
+        changes = self.write({put.key: put.value for put in wish.puts}, wish.deletes)
+        return events.Commit.UNKNOWN if self.unknown else events.Commit.COMMITTED, changes
 
     def write(
         self, puts: Mapping[str, bytes], deletes: tuple[str, ...] = ()
