@@ -33,6 +33,7 @@ GAP_ANSWERS_MAX = 5  # answers 45 that only a deposed leader explains before a b
 TOPIC_NAME_LENGTH_MAX = 249  # characters: directory name limit 255 minus "-" and five digits
 PARTITIONS_PER_TOPIC_MAX = 10_000  # one create request must not exhaust files and memory
 TOPICS_PER_REQUEST_MAX = 1_000  # topics one admin request may name
+REPLICAS_PER_BROKER_MAX = 12_000  # replicas: each keeps a file open, and what nobody closes adds up
 REPLICAS_MAX = 15  # replicas of a partition: the in-sync set is one small value in the store
 
 # Between brokers

@@ -94,7 +94,8 @@ class FileDisk:
 
     def exists(self, path: str) -> bool:
         """Whether the name is there."""
-        return (self.root / path).exists()
+        with _translated(path, "stat"):
+            return (self.root / path).exists()
 
     def list(self, path: str) -> list[str]:
         """Names in a directory, sorted."""

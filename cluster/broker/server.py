@@ -15,6 +15,7 @@ import gc
 import json
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -59,6 +60,7 @@ async def serve(config: BrokerConfig) -> str | None:
 
     Raises OSError, OncelogError or DirectoryRefused when it cannot start.
     """
+    allow_open_files()
     metrics = MetricsServer()
     async with AsyncExitStack() as opened:
         directory = opened.enter_context(DataDirectory(config.data_dir))
@@ -75,6 +77,12 @@ async def serve(config: BrokerConfig) -> str | None:
         broker = Broker(config, directory.disk, store, url)
         metrics.observe = broker.observe
         return await broker.run()
+
+
+def allow_open_files() -> None:
+    """Ask for as many open files as the system lets this process have: each replica keeps one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _blocked(config: BrokerConfig, seconds: float) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import string
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from cluster.core.records import PartitionRecord, TopicRecord
 from cluster.limits import (
     PARTITIONS_PER_TOPIC_MAX,
     REPLICAS_MAX,
+    REPLICAS_PER_BROKER_MAX,
     TOPIC_NAME_LENGTH_MAX,
     TOPICS_PER_REQUEST_MAX,
 )
@@ -145,6 +147,9 @@ class Topics:
         if not 1 <= replicas <= min(len(nodes), REPLICAS_MAX):
             reason = f"replicas must be from 1 to {min(len(nodes), REPLICAS_MAX)}, the brokers here"
             return _refused(wish.name, errors.INVALID_REPLICATION_FACTOR, reason)
+        if self._crowded(nodes, partitions * replicas):
+            reason = f"a broker holds at most {REPLICAS_PER_BROKER_MAX} replicas, each an open file"
+            return _refused(wish.name, errors.INVALID_PARTITIONS, reason)
         config = {**self._defaults.config}
         config.update({setting.name: setting.value or "" for setting in wish.configs})
         try:
@@ -153,6 +158,13 @@ class Topics:
             return _refused(wish.name, errors.INVALID_CONFIG, str(error))
         topic = TopicRecord(wish.name, self._new_id(wish.name), partitions, replicas, config)
         return topic, self._partitions(topic, nodes)
+
+    def _crowded(self, nodes: list[int], more: int) -> bool:
+        """Whether so many more replicas are too many for one of these brokers; they go round."""
+        held = Counter(node for record in self._image.partitions.values()
+                       for node in record.value.replicas)  # fmt: skip
+        fullest = max(held[node] for node in nodes)
+        return fullest + -(-more // len(nodes)) > REPLICAS_PER_BROKER_MAX
 
     def _new_id(self, name: str) -> str:
         """A topic id that nobody had before: every attempt stands on another store revision."""

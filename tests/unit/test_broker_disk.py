@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from cluster.broker.disk import DataDirectory, DirectoryRefused, FileDisk
+from cluster.broker.server import allow_open_files
 from cluster.storage.disk import DiskError
 
 
@@ -90,3 +92,19 @@ def test_a_damaged_identity_is_refused_and_not_replaced(tmp_path: Path) -> None:
     with DataDirectory(tmp_path) as directory, pytest.raises(DirectoryRefused, match="be read"):
         directory.identify(cluster_id="c", node_id=1)
     assert (tmp_path / "meta.properties").read_text() == "version=1\n"
+
+
+def test_name_that_cannot_be_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(DiskError) as refused:
+        FileDisk(tmp_path).exists("x" * 256)
+    assert refused.value.errno == errno.ENAMETOOLONG
+
+
+def test_broker_takes_as_many_open_files_as_it_may_have() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    try:
+        allow_open_files()
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

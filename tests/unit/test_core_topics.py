@@ -6,7 +6,7 @@ import pytest
 
 from cluster import errors
 from cluster.config import parse_topic_config
-from cluster.core import records
+from cluster.core import records, topics
 from cluster.limits import PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
 from cluster.wire import apis, codec, messages
 from tests.unit.core_world import TOPIC, World, batch, ready
@@ -127,6 +127,18 @@ def test_what_is_only_tried_is_not_made(world: World) -> None:
     assert names_of(world) == {TOPIC}
 
 
+def test_broker_takes_no_more_replicas_than_it_can_keep_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topics, "REPLICAS_PER_BROKER_MAX", 5)
+    (refused,) = create(world, wish("new", 5, 3))
+    assert refused.error_code == errors.INVALID_PARTITIONS.number
+    assert create(world, wish("new", 4, 3))[0].error_code == OK
+    assert create(world, wish("more"))[0].error_code == errors.INVALID_PARTITIONS.number
+    assert delete(world, named(TOPIC))[0].error_code == OK
+    assert create(world, wish("more"))[0].error_code == OK
+
+
 def test_only_the_controller_decides(world: World) -> None:
     other = next(node_id for node_id in world.nodes if node_id != world.controller())
     (created,) = create(world, wish("new"), node_id=other)
@@ -200,8 +212,8 @@ def test_what_waits_on_a_topic_is_answered_when_it_is_deleted(world: World) -> N
     leader = world.leader()
     world.blocked.update((node_id, leader) for node_id in world.nodes)
     part = messages.PartitionProduceData(index=0, records=batch(-1, -1))
-    topics = [messages.TopicProduceData(name=TOPIC, partition_data=[part])]
-    body = messages.ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=topics)
+    data = [messages.TopicProduceData(name=TOPIC, partition_data=[part])]
+    body = messages.ProduceRequest(acks=-1, timeout_ms=60_000, topic_data=data)
     world.send(leader, codec.encode_request(apis.PRODUCE, 11, 4_711, "test", body))
     world.run(5)
     assert [result.error_code for result in delete(world, named(TOPIC))] == [OK]
