@@ -44,6 +44,7 @@ PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; 
 FETCH_BYTES_MAX = 50 * 1024 * 1024  # bytes of one fetch answer, whatever the client asks for
 FETCH_WAIT_MS_MAX = 60_000  # ms a fetch may stay parked
 PARKED_FETCHES_MAX = 10_000  # fetches one broker keeps parked over all connections
+PARKED_PARTITIONS_MAX = 1_000_000  # partitions that these name in all, about 200 bytes each
 
 # Storage
 LOG_TAIL_BYTES = 1024 * 1024  # bytes of a log kept in memory for readers at its end, per partition

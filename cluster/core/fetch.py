@@ -14,7 +14,12 @@ from dataclasses import dataclass
 
 from cluster import errors
 from cluster.core.hosted import Find
-from cluster.limits import FETCH_BYTES_MAX, FETCH_WAIT_MS_MAX, PARKED_FETCHES_MAX
+from cluster.limits import (
+    FETCH_BYTES_MAX,
+    FETCH_WAIT_MS_MAX,
+    PARKED_FETCHES_MAX,
+    PARKED_PARTITIONS_MAX,
+)
 from cluster.storage.disk import DiskError
 from cluster.wire import codec, messages
 
@@ -39,6 +44,8 @@ class Fetches:
         self._parked: dict[int, Fetch] = {}
         self._waiting: dict[tuple[str, int], dict[int, None]] = {}
         self._number = 0
+        self._named = 0
+        """Partitions that parked fetches name: what parking costs in memory."""
         self._earliest_ms: int | None = None
 
     def __len__(self) -> int:
@@ -49,7 +56,8 @@ class Fetches:
         """Answer at once, or park. An answer is due when there is enough, an error, or no wait."""
         wait_ms = min(fetch.request.max_wait_ms, FETCH_WAIT_MS_MAX)
         fetch.deadline_ms = now_ms + max(0, wait_ms)
-        final = wait_ms <= 0 or len(self._parked) >= PARKED_FETCHES_MAX
+        full = len(self._parked) >= PARKED_FETCHES_MAX or self._named >= PARKED_PARTITIONS_MAX
+        final = wait_ms <= 0 or full
         answer = self._attempt(fetch, final=final)
         if answer is None:
             self._park(fetch)
@@ -92,12 +100,16 @@ class Fetches:
         self._parked[self._number] = fetch
         if self._earliest_ms is None or fetch.deadline_ms < self._earliest_ms:
             self._earliest_ms = fetch.deadline_ms
-        for key in _partitions(fetch.request):
+        partitions = _partitions(fetch.request)
+        self._named += len(partitions)
+        for key in partitions:
             self._waiting.setdefault(key, {})[self._number] = None
 
     def _forget(self, number: int, fetch: Fetch) -> None:
         del self._parked[number]
-        for key in _partitions(fetch.request):
+        partitions = _partitions(fetch.request)
+        self._named -= len(partitions)
+        for key in partitions:
             waiting = self._waiting[key]
             waiting.pop(number, None)
             if not waiting:
@@ -116,7 +128,8 @@ class Fetches:
                 failed = failed or part.error_code != 0
                 parts.append(part)
             topics.append(messages.FetchableTopicResponse(topic=topic.topic, partitions=parts))
-        if not (final or failed or total >= max(1, request.min_bytes)):
+        # More than the answer may hold would never be there, and be read at every commit.
+        if not (final or failed or total >= min(max(1, request.min_bytes), budget)):
             return None
         body = messages.FetchResponse(responses=topics)
         return codec.encode_response(1, fetch.version, fetch.correlation_id, body)

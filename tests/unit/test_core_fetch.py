@@ -81,12 +81,21 @@ def test_partition_named_twice_parks_and_is_answered_twice(world: World) -> None
     assert parked(world) == 0
 
 
+@pytest.mark.parametrize("bound", ["PARKED_FETCHES_MAX", "PARKED_PARTITIONS_MAX"])
 def test_beyond_the_bound_a_fetch_is_answered_at_once(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, bound: str
 ) -> None:
-    monkeypatch.setattr(fetching, "PARKED_FETCHES_MAX", 1)
+    monkeypatch.setattr(fetching, bound, 1)
     assert fetched(world, wish(wait_ms=5_000)) == []
     assert len(fetched(world, wish(wait_ms=5_000))) == 1
+
+
+def test_asking_for_more_than_an_answer_holds_waits_for_what_it_holds(world: World) -> None:
+    world.produce(batch(-1, -1, b"x" * 100))
+    request = messages.FetchRequest(
+        max_wait_ms=5_000, min_bytes=2**31 - 1, max_bytes=50, topics=wish().topics
+    )
+    assert len(fetched(world, request)) == 1
 
 
 @pytest.mark.parametrize("offset", [-1, -(2**63), 1, 2**63 - 1])
