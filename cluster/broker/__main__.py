@@ -1,5 +1,8 @@
 """`python -m cluster.broker --config FILE`: one broker in this process, until it is told to stop.
 
+`--at ZMQ METRICS` names the addresses of its last start: where the configuration leaves the port
+open (0), a broker that is started again is found again where it was.
+
 Standard output carries one JSON line, when the broker serves. Exit status: 0 after an orderly
 stop, 1 when the broker failed, 2 when its configuration is wrong; both say why in one line.
 """
@@ -7,6 +10,7 @@ stop, 1 when the broker failed, 2 when its configuration is wrong; both say why 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import sys
 from collections.abc import Coroutine, Sequence
@@ -17,18 +21,20 @@ import zmq
 
 from cluster.broker.disk import DirectoryRefused
 from cluster.broker.server import serve
-from cluster.config import load_broker_config
+from cluster.config import BrokerConfig, load_broker_config
 from cluster.errors import ConfigError, OncelogError
 from cluster.storage.disk import DiskError
 
-USAGE = "usage: python -m cluster.broker --config FILE"
+USAGE = "usage: python -m cluster.broker --config FILE [--at ZMQ METRICS]"
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the broker that `--config FILE` describes; its exit status."""
     match argv:
         case ["--config", file]:
-            pass
+            last = None
+        case ["--config", file, "--at", zmq_at, metrics_at]:
+            last = (zmq_at, metrics_at)
         case _:
             return _failed(USAGE, 2)
     logging.basicConfig(
@@ -36,6 +42,8 @@ def main(argv: Sequence[str]) -> int:
     )
     try:
         config = load_broker_config(Path(file))
+        if last is not None:
+            config = _where_it_was(config, *last)
         failure = _run(serve(config))
     except ConfigError as error:
         return _failed(str(error), 2)
@@ -51,6 +59,14 @@ def _run(broker: Coroutine[None, None, str | None]) -> str | None:
         failure = runner.run(broker)
     zmq.Context.instance().term()  # the last replies leave, or their linger time ends
     return failure
+
+
+def _where_it_was(config: BrokerConfig, zmq_at: str, metrics_at: str) -> BrokerConfig:
+    if config.listen_zmq.endswith(":0"):
+        config = dataclasses.replace(config, listen_zmq=zmq_at)
+    if config.listen_metrics is not None and config.listen_metrics.endswith(":0"):
+        config = dataclasses.replace(config, listen_metrics=metrics_at)
+    return config
 
 
 def _failed(reason: str, status: int) -> int:

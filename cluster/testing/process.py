@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cluster
 from cluster.errors import OncelogError
@@ -62,6 +63,7 @@ class BrokerProcess:
         self.node_id = node_id
         self.directory = directory
         self.addresses: Ready | None = None
+        self._last: Ready | None = None
         self.exited = asyncio.Event()
         self.exited.set()
         self.paused = False
@@ -96,6 +98,7 @@ class BrokerProcess:
             raise BrokerFailed(f"broker {self.node_id} did not start: {self.reason()}", self.status)
         told = json.loads(line)
         self.addresses = Ready(told["zmq"], told.get("kafka"), told.get("metrics"))
+        self._last = self.addresses
 
     async def _spawn(self) -> asyncio.StreamReader:
         assert not self.running, "a broker runs once at a time"
@@ -115,6 +118,10 @@ class BrokerProcess:
     def _fork(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-P", "-m", "cluster.broker"]
         command += ["--config", str(self.directory / CONFIG_NAME)]
+        if self._last is not None:
+            # Clients know the broker by its address: free ports are taken once.
+            metrics = urlsplit(self._last.metrics or "").netloc
+            command += ["--at", self._last.zmq, metrics or "127.0.0.1:0"]
         with (self.directory / LOG_NAME).open("ab") as log:
             return subprocess.Popen(
                 command,

@@ -93,3 +93,12 @@ async def test_a_cluster_with_an_unusable_partition_is_reported_and_left_running
     finally:
         await cluster.stop()
     assert not lives(cluster.brokers[1].pid)
+
+
+async def test_a_broker_on_free_ports_comes_back_where_its_clients_know_it(tmp_path: Path) -> None:
+    homes = prepare(tmp_path, Settings(brokers=1, base_port=0))
+    async with LocalCluster(tmp_path, homes) as cluster:
+        before = cluster.brokers[1].addresses
+        await cluster.kill(1)
+        await cluster.restart(1)
+        assert cluster.brokers[1].addresses == before
