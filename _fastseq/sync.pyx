@@ -8,6 +8,9 @@ for the disk. Several files sync at once; requests of one file may too, which is
 
 Owns the threads, both lists and the eventfd. The caller owns the files and keeps each open until
 its results have been drained. Signals stay with the main thread.
+
+The mutex is held for a few instructions and over no system call: whoever is woken may take the
+processor at once, and the loop would wait for the mutex with the GIL in hand.
 """
 
 from libc.errno cimport EINTR, errno
@@ -123,16 +126,23 @@ cdef void job_run(Job* job) noexcept nogil:
 
 
 # The loop is woken once per batch of results: the eventfd is written when the list was empty.
+# It may have drained the result by then, and finds nothing when it looks again.
 cdef void job_deliver(Shared* shared, Job* job) noexcept nogil:
     cdef uint64_t one = 1
-    cdef bint first = shared.results.first == NULL
+    cdef bint first
+    pthread_mutex_lock(&shared.mutex)
+    first = shared.results.first == NULL
     queue_put(&shared.results, job)
+    pthread_mutex_unlock(&shared.mutex)
     if first:
         write(shared.wake, &one, sizeof(one))
 
 
+# A worker that leaves requests behind wakes the next one, so that the loop wakes one for a whole
+# turn: each wake-up may cost it its processor.
 cdef void* work(void* argument) noexcept nogil:
     cdef Shared* shared = <Shared*>argument
+    cdef bint more
     cdef Job* job
     pthread_mutex_lock(&shared.mutex)
     while True:
@@ -142,10 +152,13 @@ cdef void* work(void* argument) noexcept nogil:
                 break
             pthread_cond_wait(&shared.wanted, &shared.mutex)
             continue
+        more = shared.requests.first != NULL
         pthread_mutex_unlock(&shared.mutex)
+        if more:
+            pthread_cond_signal(&shared.wanted)
         job_run(job)
-        pthread_mutex_lock(&shared.mutex)
         job_deliver(shared, job)
+        pthread_mutex_lock(&shared.mutex)
     pthread_mutex_unlock(&shared.mutex)
     return NULL
 
@@ -223,6 +236,7 @@ cdef class SyncWorkers:
         cdef int64_t token_number = integer(token, "token", INT64_MIN, INT64_MAX)
         cdef int64_t generation_number = integer(generation, "generation", INT64_MIN, INT64_MAX)
         cdef int64_t end_number = integer(end, "end", INT64_MIN, INT64_MAX)
+        cdef bint first
         cdef Job* job
         if self.running == 0:
             raise ValueError("the sync workers are closed")
@@ -234,9 +248,11 @@ cdef class SyncWorkers:
         job.generation = generation_number
         job.end = end_number
         pthread_mutex_lock(&self.shared.mutex)
+        first = self.shared.requests.first == NULL
         queue_put(&self.shared.requests, job)
-        pthread_cond_signal(&self.shared.wanted)
         pthread_mutex_unlock(&self.shared.mutex)
+        if first:
+            pthread_cond_signal(&self.shared.wanted)
         self.pending += 1
 
     def drain(self):
@@ -245,11 +261,11 @@ cdef class SyncWorkers:
         cdef uint64_t count
         cdef Job* job
         cdef list results = []
+        # Before the list is taken: what is put there later is announced anew.
+        read(self.shared.wake, &count, sizeof(count))
         pthread_mutex_lock(&self.shared.mutex)
         done = self.shared.results
         self.shared.results.first = self.shared.results.last = NULL
-        if done.first != NULL:
-            read(self.shared.wake, &count, sizeof(count))
         pthread_mutex_unlock(&self.shared.mutex)
         try:
             job = queue_take(&done)
