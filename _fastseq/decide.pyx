@@ -227,6 +227,13 @@ cdef inline void guess(Item* item) noexcept nogil:
     item.found = table_guess(item.table, item.hash)
 
 
+# A control batch may have taken entries away that were found before.
+cdef void forget_guesses(Item* items, Py_ssize_t count) noexcept nogil:
+    cdef Py_ssize_t i
+    for i in range(count):
+        items[i].found = NOT_FOUND
+
+
 # Memory is asked for three steps ahead: the place in the index, the entry, the oldest batch.
 cdef void decide_all(Item* items, Py_ssize_t count, int64_t producer_id_bound) noexcept nogil:
     cdef Py_ssize_t i
@@ -243,3 +250,5 @@ cdef void decide_all(Item* items, Py_ssize_t count, int64_t producer_id_bound) n
             prefetch_ring(items[i + AHEAD].table, items[i + AHEAD].found)
         if items[i].verdict == 0:
             decide(&items[i], producer_id_bound)
+            if items[i].control:
+                forget_guesses(items + i + 1, min(<Py_ssize_t>(2 * AHEAD), count - i - 1))

@@ -51,6 +51,7 @@ cdef enum:
     BURIED = 4                  # journal: a chain of entries became floors
     FLOOR_SET = 5               # journal: one floor changed
     COLLAPSED = 6               # journal: floors disappeared under the mark
+    RETURNED = 7                # journal: a producer came back, its floor was kept
 
 cdef enum: NOT_FOUND = 0xFFFFFFFF
 

@@ -10,7 +10,7 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
 from _fastseq.entry cimport (
-    BURIED, CELL_SLAB_BITS, COLLAPSED, FLOOR_SET, FREE, NOT_FOUND, PAGE_BITS, SAVED, SLAB_BITS,
+    BURIED, CELL_SLAB_BITS, FREE, MARKED, NOT_FOUND, PAGE_BITS, SAVED, SLAB_BITS,
     Cell, Entry, Floor, Index, Pool, Table, Transaction, Undo, cell_at, cell_give, cell_take,
     entry_at, index_of,
 )
@@ -393,5 +393,5 @@ cdef void undo_forget(Table* t, const Undo* undo) noexcept nogil:
         memcpy(&tail, &undo.evicted, sizeof(tail))
         entry_at(t, tail).link = t.garbage
         t.garbage = undo.entry
-    elif undo.kind == COLLAPSED or undo.kind == FLOOR_SET:
+    elif undo.kind != MARKED:
         t.floor_undos -= 1

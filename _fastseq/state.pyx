@@ -9,8 +9,8 @@ from libc.string cimport memcpy
 
 from _fastseq.digest cimport entry_digest
 from _fastseq.entry cimport (
-    FLOOR_SET, INSERTED, KEPT, MARKED, NOT_FOUND, PUSHED, SAVED, Batch, Entry, Floor, Table,
-    Transaction, Undo, cell_at, entry_at, entry_restart, entry_take, producer_hash, table_find,
+    FLOOR_SET, INSERTED, KEPT, MARKED, NOT_FOUND, PUSHED, RETURNED, SAVED, Batch, Entry, Floor,
+    Table, Transaction, Undo, cell_at, entry_at, entry_restart, entry_take, producer_hash, table_find,
     transaction_at,
 )
 from _fastseq.floors cimport (
@@ -50,35 +50,40 @@ cdef void entry_mark(Table* t, uint32_t number, const Batch* batch) noexcept nog
     kept.spare = entry.next_offset
 
 
-# A floor ends when its producer comes back: returns how many records its epoch had accepted.
-cdef int64_t floor_leave(Table* t, const Batch* batch) noexcept nogil:
-    cdef Floor* slot = floor_find(t, batch.producer_id)
-    cdef Floor dead
-    cdef int64_t accepted = 0
-    if slot == NULL or slot.state & FLOOR_FATE == FLOOR_DEAD:
-        return 0
-    if (floor_lives(slot) and slot.state & FLOOR_WHOLE and slot.epoch == batch.epoch
-            and slot.next_sequence == batch.first_sequence):
-        accepted = slot.next_sequence
-    floor_keep(t, slot, batch)
-    dead = slot[0]
-    dead.state = FLOOR_DEAD
-    floor_write(t, slot, &dead)
-    return accepted
-
-
-cdef void floor_keep(Table* t, const Floor* slot, const Batch* batch) noexcept nogil:
-    cdef Undo* undo = journal_take(t, FLOOR_SET, batch.base_offset, batch.next_offset)
+# Keeps what a floor's slot has, and whether it lived, in a record of the journal.
+cdef inline void floor_remember(Table* t, Undo* undo, const Floor* slot) noexcept nogil:
     memcpy(&undo.evicted, slot, sizeof(Floor))
     t.floor_undos += 1
 
 
+cdef void floor_keep(Table* t, const Floor* slot, const Batch* batch) noexcept nogil:
+    floor_remember(t, journal_take(t, FLOOR_SET, batch.base_offset, batch.next_offset), slot)
+
+
+# How many records the epoch had accepted, as far as a floor can tell.
+cdef inline int64_t floor_accepted(const Floor* slot, const Batch* batch) noexcept nogil:
+    if (floor_lives(slot) and slot.state & FLOOR_WHOLE and slot.epoch == batch.epoch
+            and slot.next_sequence == batch.first_sequence):
+        return slot.next_sequence
+    return 0
+
+
+# A producer without an entry; its floor ends if it had one.
 cdef uint32_t entry_begin(Table* t, const Batch* batch) noexcept nogil:
-    cdef int64_t accepted = floor_leave(t, batch)
+    cdef Floor* slot = floor_find(t, batch.producer_id)
+    cdef bint returns = slot != NULL and slot.state & FLOOR_FATE != FLOOR_DEAD
     cdef uint32_t number = table_insert(
         t, batch.producer_id, batch.epoch, batch.first_sequence, batch.next_offset)
-    journal_take(t, INSERTED, batch.base_offset, batch.next_offset).entry = number
-    entry_at(t, number).accepted = accepted
+    cdef Undo* undo = journal_take(
+        t, RETURNED if returns else INSERTED, batch.base_offset, batch.next_offset)
+    cdef Floor dead
+    undo.entry = number
+    if returns:
+        entry_at(t, number).accepted = floor_accepted(slot, batch)
+        floor_remember(t, undo, slot)
+        dead = slot[0]
+        dead.state = FLOOR_DEAD
+        floor_write(t, slot, &dead)
     return number
 
 

@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 
 from _fastseq.digest cimport entry_digest
 from _fastseq.entry cimport (
-    BURIED, COLLAPSED, INSERTED, LIVE, MARKED, NOT_FOUND, PUSHED, SAVED, WINDOW, Cell, Entry,
-    Floor, Table, Transaction, Undo, accepted_term, batch_term, cell_at, cell_give, entry_at,
+    BURIED, COLLAPSED, INSERTED, LIVE, MARKED, NOT_FOUND, PUSHED, RETURNED, SAVED, WINDOW, Cell,
+    Entry, Floor, Table, Transaction, Undo, accepted_term, batch_term, cell_at, cell_give, entry_at,
     index_put, page_lower, producer_hash, sequence_add, transaction_at,
 )
 from _fastseq.floors cimport (
@@ -151,6 +151,8 @@ cdef void undo_one(Table* t, const Undo* undo) noexcept nogil:
         undo_collapsed(t, undo)
         t.floor_undos -= 1
     else:
+        if undo.kind == RETURNED:
+            undo_inserted(t, undo.entry)
         memcpy(&floor, &undo.evicted, sizeof(Floor))
         floor_write(t, floor_slot(t, floor.producer_id), &floor)
         t.floor_undos -= 1
