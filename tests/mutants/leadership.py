@@ -7,13 +7,10 @@ from typing import Any
 import msgspec
 
 from cluster.core import elections, insync
-from cluster.core.backlog import Backlog
 from cluster.core.controller import Controller
 from cluster.core.image import Image
 from cluster.core.partition import Partition, Resting
-from cluster.core.peers import Peers
 from cluster.core.produce import ProducerMachine
-from cluster.errors import Attempt
 from cluster.storage import log, names, repair
 from tests.mutants.patching import Patch, mutant
 
@@ -22,7 +19,7 @@ from tests.mutants.patching import Patch, mutant
     "7 doubt",
     "a replica that cut something at recovery is not doubtful",
     seeds=80,
-    faults=("damage", "kill_leader"),
+    faults=("damage", "kill_leader", "kill_leader"),
 )
 def no_doubt(patch: Patch) -> None:
     mark = patch.set(repair, "mark", None)
@@ -115,7 +112,7 @@ def leads_again(patch: Patch) -> None:
     "11 guard",
     "a controller writes although its epoch is over",
     seeds=80,
-    faults=("pause", "kill_controller", "slow_store"),
+    faults=("pause_controller", "kill_leader", "slow_store"),
 )
 def no_guard(patch: Patch) -> None:
     patch.set(
@@ -142,56 +139,13 @@ def epoch_kept(patch: Patch) -> None:
     "6g outcome",
     'the client calls "not stored" what may be stored',
     seeds=20,
-    faults=("kill_leader",),
+    faults=("kill_leader", "pause_leader"),
 )
 def possibly_is_not(patch: Patch) -> None:
-    rejected = patch.set(ProducerMachine, "_rejected", None)
+    fail = patch.set(ProducerMachine, "_fail", None)
 
-    def sure(self: ProducerMachine, attempt: Any, error: Any, now_ms: int) -> None:
-        if error.attempt is not Attempt.NOT_STORED:
-            attempt.batch.doubtful -= 1
-        rejected(self, attempt, error, now_ms)
+    def sure(self: ProducerMachine, backlog: Any, batch: Any, why: Any, now_ms: int) -> None:
+        batch.doubtful = 0
+        fail(self, backlog, batch, why, now_ms)
 
-    patch.set(ProducerMachine, "_rejected", sure)
-
-
-@mutant(
-    "6h renumber",
-    "the client gives the numbers of a failed batch to the next",
-    seeds=40,
-    faults=("kill_leader", "pause"),
-)
-def renumber(patch: Patch) -> None:
-    give_up = patch.set(Backlog, "give_up", None)
-
-    def reuse(self: Backlog, batch: Any, now_ms: int) -> None:
-        give_up(self, batch, now_ms)
-        if not self.sent and batch.base_sequence >= 0:
-            self._next_sequence, self.spent = batch.base_sequence, False
-
-    patch.set(Backlog, "give_up", reuse)
-
-
-@mutant(
-    "7c epoch",
-    "a report names the epoch of the term, not of the last batch",
-    seeds=80,
-    faults=("damage", "kill_leader", "kill"),
-)
-def last_assigned(patch: Patch) -> None:
-    report = patch.set(Peers, "_report", None)
-
-    def boasting(self: Peers, query: Any) -> Any:
-        said = report(self, query)
-        replicas = []
-        for state in said.replicas:
-            partition = self._replicas.get(state.topic_id, state.partition)
-            if partition is not None and state.end_offset >= 0:
-                taken = partition.replica.log.last_epoch
-                last = max(taken, state.last_epoch)
-                replicas.append(msgspec.structs.replace(state, last_epoch=last))
-            else:
-                replicas.append(state)
-        return msgspec.structs.replace(said, replicas=tuple(replicas))
-
-    patch.set(Peers, "_report", boasting)
+    patch.set(ProducerMachine, "_fail", sure)

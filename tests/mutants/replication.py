@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cluster.core import insync, leader
+from cluster.core.acknowledge import Waiters
 from cluster.core.append import Append
 from cluster.core.fetch import Fetches
 from cluster.core.follower import Follower
@@ -13,7 +14,6 @@ from cluster.core.partition import Partition
 from cluster.core.replica import Replica
 from cluster.core.replicate import Followers
 from cluster.storage.log import Log
-from cluster.storage.syncing import SyncBook
 from tests.mutants.patching import Patch, mutant
 
 
@@ -45,9 +45,11 @@ def table_ahead(patch: Patch) -> None:
 )
 def waiters_survive(patch: Patch) -> None:
     kept: dict[int, Any] = {}
+    end = patch.set(Leader, "end_term", None)
 
-    def end_term(self: Leader, error: int = 0) -> None:
-        kept[id(self.replica)] = self.committed
+    def end_term(self: Leader, *error: int) -> None:
+        kept[id(self.replica)], self.committed = self.committed, Waiters()
+        end(self, *error)
 
     begin = patch.set(Leader, "__init__", None)
 
@@ -134,22 +136,6 @@ def read_uncommitted(patch: Patch) -> None:
 
 
 @mutant(
-    "8 stream",
-    "acknowledgements of other streams count",
-    seeds=60,
-    faults=("kill", "wipe", "sever"),
-)
-def any_stream(patch: Patch) -> None:
-    def acknowledged(self: Leader, node_id: int, incarnation: int, ack: Any, now_ms: int) -> bool:
-        follower = self.followers.get(node_id)
-        if follower is not None:
-            follower.acked = max(follower.acked, min(ack.end_offset, self.replica.log.next_offset))
-        return follower is not None
-
-    patch.set(Leader, "acknowledged", acknowledged)
-
-
-@mutant(
     "8 forgets",
     "opening a stream keeps the acknowledgements of the last one",
     seeds=60,
@@ -157,19 +143,23 @@ def any_stream(patch: Patch) -> None:
 )
 def old_acks(patch: Patch) -> None:
     reached: dict[tuple[int, int], int] = {}
-    opening = patch.set(Followers, "open", None)
+    opening, closing = patch.set(Followers, "open", None), patch.set(Followers, "close", None)
 
-    def opened(self: Followers, node_id: int, incarnation: int, number: int, **more: int) -> Any:
-        last = self.get(node_id)
-        key = (id(self), node_id)
+    def remember(self: Followers, node_id: int) -> int:
+        key, last = (id(self), node_id), self.get(node_id)
         if last is not None:
             reached[key] = max(last.acked, reached.get(key, 0))
+        return reached.get(key, 0)
+
+    def opened(self: Followers, node_id: int, incarnation: int, number: int, **more: int) -> Any:
+        acked = min(remember(self, node_id), more["end"])
         stream = opening(self, node_id, incarnation, number, **more)
-        stream.acked = max(stream.acked, min(reached.get(key, 0), more["end"]))
+        stream.acked = max(stream.acked, acked)
         return stream
 
     def close(self: Followers, node_id: int) -> int:
-        return 0  # and what it acknowledged is not forgotten either
+        remember(self, node_id)
+        return int(closing(self, node_id))
 
     patch.set(Followers, "open", opened)
     patch.set(Followers, "close", close)
@@ -203,21 +193,6 @@ def old_pushes(patch: Patch) -> None:
 )
 def unsynced_counts(patch: Patch) -> None:
     patch.set(Replica, "counted_end", property(lambda self: self.log.next_offset))
-
-
-@mutant(
-    "8c generation",
-    "a sync result from before a truncation counts",
-    seeds=80,
-    faults=("isolate", "pause_leader", "fail_syncs"),
-)
-def old_sync(patch: Patch) -> None:
-    synced = patch.set(SyncBook, "synced", None)
-    patch.set(
-        SyncBook,
-        "synced",
-        lambda self, base, generation, end: synced(self, base, self.generation, end),
-    )
 
 
 @mutant(

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
+from cluster.limits import PEER_CREDIT_BYTES
 from tests.sim.disk import Faults as DiskFaults
 from tests.sim.network import Weather
 from tests.sim.producer import Habits
@@ -39,6 +40,7 @@ def draw_shape(rng: Random) -> Shape:
         partitions=rng.choice((1, 2, 2, 3)),
         flush="os" if rng.random() < 0.25 else "batch",
         segment_bytes=rng.choice((1 << 20, 1 << 20, 4_000)),
+        credit_bytes=rng.choice((PEER_CREDIT_BYTES, 2_000)),
         producers=tuple(producers),
     )
 
@@ -51,6 +53,7 @@ def draw_weather(rng: Random) -> Weather:
         drop=rng.choice((0.0, 0.01, 0.05)),
         repeat=rng.choice((0.0, 0.02, 0.1)),
         reorder=rng.choice((0.0, 0.02, 0.1)),
+        straggle=rng.choice((0.0, 0.02, 0.1)),
         slowest=rng.choice((2, 10, 40)) * MS,
     )
 
@@ -86,6 +89,7 @@ class Faults:
             self.lose_all_power,
             self.pause,
             self.pause_leader,
+            self.pause_controller,
             self.wipe,
             self.damage,
             self.sever,
@@ -135,10 +139,17 @@ class Faults:
         """Whoever leads a partition dies."""
         self.kill(self._leader())
 
+    def _controller(self) -> Broker | None:
+        controller = self._world.controller
+        return None if controller is None else self._world.brokers[controller]
+
     def kill_controller(self) -> None:
         """The controller dies."""
-        controller = self._world.controller
-        self.kill(None if controller is None else self._world.brokers[controller])
+        self.kill(self._controller())
+
+    def pause_controller(self) -> None:
+        """The controller stands still."""
+        self.pause(self._controller())
 
     def pause(self, broker: Broker | None = None) -> None:
         """A process stands still, sometimes for longer than its lease."""

@@ -15,6 +15,7 @@ from tests.sim.scheduler import MS, Scheduler
 
 HEARTBEAT_TIMEOUT = 300 * MS
 CHECK_EVERY = 20 * MS
+STRAGGLES = 2_000 * MS
 
 Pair = tuple[int, int]
 
@@ -26,6 +27,8 @@ class Weather:
     drop: float = 0.0
     repeat: float = 0.0
     reorder: float = 0.0
+    straggle: float = 0.0
+    """How often a copy arrives much later, as what a socket queued for another connection does."""
     slowest: int = 2 * MS
 
 
@@ -106,6 +109,8 @@ class Network:
         self._clock.after(arrival - self._clock.now, arrive)
         if self._clock.chance(weather.repeat):
             self._clock.after(arrival - self._clock.now + rng.randrange(20 * MS), arrive)
+        if self._clock.chance(weather.straggle):
+            self._clock.after(rng.randrange(STRAGGLES), arrive)
 
     def cut(self, left: int, right: int, *, both_ways: bool = True) -> None:
         """Nothing passes between two brokers, or nothing one way."""

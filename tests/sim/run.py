@@ -10,7 +10,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from unittest import mock
 
+from cluster.core import outbox, replicate
 from tests.sim.checkers import Violation
 from tests.sim.faults import Faults, draw_shape
 from tests.sim.guarantees import every_checker
@@ -47,9 +49,22 @@ def run(
     """
     shape = draw_shape(Random(f"shape {seed}"))
     result = Result(seed, shape)
-    world = World(seed, shape, every_checker(), keep_trace=keep_trace)
-    if prepare is not None:
-        prepare(world)
+    credit = shape.credit_bytes
+    with (
+        mock.patch.object(outbox, "PEER_CREDIT_BYTES", credit),
+        mock.patch.object(replicate, "PUSH_BYTES_MAX", credit),
+    ):
+        world = World(seed, shape, every_checker(), keep_trace=keep_trace)
+        if prepare is not None:
+            prepare(world)
+        _judge(world, faults, result)
+    result.digest = world.clock.digest
+    result.lines = world.clock.lines
+    result.counts = _counts(world)
+    return result
+
+
+def _judge(world: World, faults: Sequence[str], result: Result) -> None:
     try:
         _live(world, faults)
     except Violation as violation:
@@ -57,10 +72,6 @@ def run(
     except Exception as error:  # whatever the code under test raises is a finding
         result.failure = f"{type(error).__name__}: {error}"
         result.detail = traceback.format_exc()
-    result.digest = world.clock.digest
-    result.lines = world.clock.lines
-    result.counts = _counts(world)
-    return result
 
 
 def _live(world: World, faults: Sequence[str]) -> None:
