@@ -7,13 +7,12 @@ the end of the term, changes nothing: the client was told "possibly stored" and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from cluster.wire import codec, messages
 
 
-@dataclass(slots=True)
-class Slot:
+class Slot(msgspec.Struct, gc=False):
     """One partition of a produce request."""
 
     topic: str
@@ -25,8 +24,7 @@ class Slot:
     open: bool = True
 
 
-@dataclass(slots=True)
-class ProduceAnswer:
+class ProduceAnswer(msgspec.Struct, gc=False):
     """One produce request of one connection, until its reply leaves."""
 
     connection: bytes
@@ -34,7 +32,7 @@ class ProduceAnswer:
     version: int
     acks: int
     deadline_ms: int
-    slots: list[Slot] = field(default_factory=list)
+    slots: list[Slot] = msgspec.field(default_factory=list)
     waiting: int = 0
     faulty: bool = False
     """A fault was ordered: if everything was stored, the reply is lost."""

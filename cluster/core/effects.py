@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """Bytes of one response for a client's connection."""
 
     connection: bytes
@@ -26,8 +27,7 @@ class Hangup:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True, gc=False):
     """One message to another broker: header frame, and data frame unless empty."""
 
     node_id: int
@@ -35,8 +35,7 @@ class Send:
     data: bytes | memoryview = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Sync:
+class Sync(msgspec.Struct, frozen=True, gc=False):
     """Make one file durable up to `end`; answered in a `Synced` event with the same token."""
 
     handle: int

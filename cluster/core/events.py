@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
+import msgspec
+
 
 class Commit(Enum):
     """What became of a transaction on the metadata store."""
@@ -46,8 +48,7 @@ class Transacted:
     revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ClientMessage:
+class ClientMessage(msgspec.Struct, frozen=True, gc=False):
     """One request of a client: `connection` names where the reply goes."""
 
     connection: bytes
@@ -56,22 +57,19 @@ class ClientMessage:
     """The carrier is the native client's: it never re-encodes a batch and reads verdicts."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClientTurn:
+class ClientTurn(msgspec.Struct, frozen=True, gc=False):
     """Everything that clients sent in one turn of the loop, in order of arrival."""
 
     messages: Sequence[ClientMessage]
 
 
-@dataclass(frozen=True, slots=True)
-class PeerTurn:
+class PeerTurn(msgspec.Struct, frozen=True, gc=False):
     """Everything that other brokers sent in one turn: header frame, and data frame or b""."""
 
     messages: Sequence[tuple[bytes, bytes | memoryview]]
 
 
-@dataclass(frozen=True, slots=True)
-class SyncDone:
+class SyncDone(msgspec.Struct, frozen=True, gc=False):
     """One file is durable up to `end`, or `errno` says why not."""
 
     token: int
@@ -82,8 +80,7 @@ class SyncDone:
     nanoseconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class Synced:
+class Synced(msgspec.Struct, frozen=True, gc=False):
     """What the sync workers finished in one turn."""
 
     results: Sequence[SyncDone]
@@ -115,14 +112,9 @@ class StopRequested:
     """Hand over and close: an orderly stop begins."""
 
 
-Event = (
-    StoreChanged
-    | Transacted
-    | ClientTurn
-    | PeerTurn
-    | Synced
-    | PeerConnected
-    | PeerDisconnected
-    | Tick
-    | StopRequested
-)
+Data = ClientTurn | PeerTurn | Synced
+"""What records on their way bring: every turn of a loaded broker has some."""
+
+Rare = StoreChanged | Transacted | PeerConnected | PeerDisconnected | Tick | StopRequested
+
+Event = Data | Rare

@@ -2,7 +2,8 @@
 
 Composes everything below: the image of the store, membership, the controller while this broker is
 it, the partitions and their roles, and the service of clients. `step` takes one event and the
-time and returns what must be done; files are written inside the step through the injected disk.
+time and returns what must be done, `turn` all that came in one turn of the loop; files are written
+inside the step through the injected disk.
 
 Invariants: what a step changed is settled before it returns (watermarks moved, acknowledgements
 released, syncs asked for), so no work waits for an event that may not come; a message of another
@@ -36,7 +37,7 @@ from cluster.storage.disk import Disk, DiskError
 
 
 class Node:
-    """One broker's machine. `step` is its only way in."""
+    """One broker's machine. `turn`, or `step` for one event, is its only way in."""
 
     def __init__(self, settings: NodeSettings, disk: Disk, now_ms: int) -> None:
         """Read whose data directory this is; raises ValueError if another node's."""
@@ -63,6 +64,8 @@ class Node:
         self.syncs = SyncTimes()
         self._stopping: Stopping | None = None
         self._claiming = False
+        self._stirred = True
+        """Something other than data moved: membership and controller must look at it."""
         self._next_look_ms = now_ms
 
     @property
@@ -98,13 +101,33 @@ class Node:
 
     def step(self, event: events.Event, now_ms: int) -> list[effects.Effect]:
         """Take one event; what must be done about it, in order."""
+        return self.turn((event,), now_ms)
+
+    def turn(self, happened: Sequence[events.Event], now_ms: int) -> list[effects.Effect]:
+        """Take what came in one turn of the loop, in order, and settle all of it at once."""
+        for event in happened:
+            match event:
+                case events.ClientTurn():
+                    self._client_turn(event, now_ms)
+                case events.PeerTurn():
+                    if self.peers.turn(event.messages, now_ms):
+                        self._stirred = True
+                case events.Synced():
+                    self._synced(event, now_ms)
+                case _:
+                    self._stirred = True
+                    self._rare(event, now_ms)
+        self._look(now_ms)
+        if self._stirred or self.out.to_self:
+            self._stirred = False
+            self._govern(now_ms)
+        self._settle(now_ms)
+        return self.out.drain()
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _rare(self, event: events.Rare, now_ms: int) -> None:
         match event:
-            case events.ClientTurn():
-                self._client_turn(event, now_ms)
-            case events.PeerTurn():
-                self.peers.turn(event.messages, now_ms)
-            case events.Synced():
-                self._synced(event, now_ms)
             case events.StoreChanged():
                 self._store_changed(event, now_ms)
             case events.Transacted():
@@ -117,12 +140,6 @@ class Node:
                 self._stop(now_ms)
             case events.Tick():
                 pass
-        self._look(now_ms)
-        self._govern(now_ms)
-        self._settle(now_ms)
-        return self.out.drain()
-
-    # -- events -------------------------------------------------------------------------------
 
     def _client_turn(self, event: events.ClientTurn, now_ms: int) -> None:
         for run in self.requests.serve(event.messages, now_ms):
@@ -215,6 +232,7 @@ class Node:
         if now_ms < self._next_look_ms:
             return
         self._next_look_ms = now_ms + LOOK_MS
+        self._stirred = True
         if self.membership is not None:
             self.membership.look(now_ms)
         if self.serving:

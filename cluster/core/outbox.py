@@ -53,6 +53,7 @@ class Outbox:
         self.links: dict[int, PeerLink] = {}
         self.to_self: list[stream.Control] = []
         self._effects: list[effects.Effect] = []
+        self._syncs: list[effects.Effect] = []
         self._then: dict[int, Then] = {}
         self._request = 0
         self._stream = 0
@@ -61,6 +62,10 @@ class Outbox:
     def emit(self, effect: effects.Effect) -> None:
         """An effect that needs no gathering."""
         self._effects.append(effect)
+
+    def sync(self, sync: effects.Sync) -> None:
+        """A file to make durable, once what the step says has left."""
+        self._syncs.append(sync)
 
     def reply(self, answer: ProduceAnswer) -> None:
         """Send a produce answer once, unless a fault or acks=0 keeps it back."""
@@ -139,12 +144,15 @@ class Outbox:
             then(commit, revision)
 
     def drain(self) -> list[effects.Effect]:
-        """Everything the step produced, messages last and gathered per peer."""
-        drained = self._effects
-        self._effects = []
+        """Everything the step produced: messages are gathered per peer and come late, so that a
+        stream's opening is decided, and syncs last: followers begin before this disk does.
+        """
+        drained, syncs = self._effects, self._syncs
+        self._effects, self._syncs = [], []
         for link in self._used.values():
             drained.extend(self._messages(link))
         self._used.clear()
+        drained.extend(syncs)
         return drained
 
     def _use(self, node_id: int) -> PeerLink | None:

@@ -32,15 +32,17 @@ class Peers:
         self._reports: list[tuple[int, int, stream.StateReport]] = []
         self._resigned: list[stream.Resign] = []
 
-    def turn(self, messages: Sequence[tuple[bytes, bytes | memoryview]], now_ms: int) -> None:
-        """Everything that arrived in one turn, in order."""
+    def turn(self, messages: Sequence[tuple[bytes, bytes | memoryview]], now_ms: int) -> bool:
+        """Everything that arrived in one turn, in order. True if it was more than data and acks."""
+        rare = False
         for header, data in messages:
             try:
-                self._take(header, data, now_ms)
+                rare = self._take(header, data, now_ms) or rare
             except stream.StreamError:
                 self.dropped["malformed"] += 1
+        return rare
 
-    def _take(self, header: bytes, data: bytes | memoryview, now_ms: int) -> None:
+    def _take(self, header: bytes, data: bytes | memoryview, now_ms: int) -> bool:
         opening = stream.read_envelope(header)
         link = self._out.links.get(opening.sender)
         if opening.receiver_incarnation != self._out.incarnation:
@@ -54,6 +56,8 @@ class Peers:
         else:
             message = stream.read_control(header)
             self.control(opening.sender, opening.sender_incarnation, message, now_ms)
+            return True
+        return False
 
     def _pushes(
         self,

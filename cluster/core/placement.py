@@ -211,7 +211,7 @@ class Replicas:
 
     def _sync(self, replica: Replica) -> None:
         for request in replica.log.next_syncs():
-            self._around.out.emit(
+            self._around.out.sync(
                 Sync(
                     request.handle,
                     replica.token,

@@ -69,6 +69,7 @@ class Followers:
         self._streams: dict[int, FollowerStream] = {}
         self._reached: dict[int, tuple[int, int]] = {}
         """(acked, progress_ms) of each follower's stream before the present one."""
+        self._ordered: list[FollowerStream] = []
         self._end_at_last_look = 0
 
     def open(
@@ -89,6 +90,7 @@ class Followers:
             progress_ms=now_ms if agreed > reached else progress_ms,
         )
         self._streams[node_id] = stream
+        self._order()
         return stream
 
     def close(self, node_id: int) -> int:
@@ -96,6 +98,7 @@ class Followers:
         stream = self._streams.pop(node_id, None)
         if stream is None:
             return 0
+        self._order()
         self._reached[node_id] = (stream.acked, stream.progress_ms)
         return sum(size for _, size in stream.in_flight)
 
@@ -104,8 +107,15 @@ class Followers:
         return self._streams.get(node_id)
 
     def streams(self) -> list[FollowerStream]:
-        """Every open stream, by node id."""
-        return [self._streams[node_id] for node_id in sorted(self._streams)]
+        """Every open stream, by node id; a list that does not change any more."""
+        return self._ordered
+
+    def _order(self) -> None:
+        self._ordered = [self._streams[node_id] for node_id in sorted(self._streams)]
+
+    def count(self, nodes: Sequence[int]) -> int:
+        """How many of these have a stream open."""
+        return sum(map(self._streams.__contains__, nodes))
 
     def end_of(self, node_id: int) -> int | None:
         """What the follower is known to hold, None before it opened a stream."""
