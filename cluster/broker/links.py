@@ -1,9 +1,9 @@
 """The connections to other brokers, and the messages that come in from them.
 
 Owns: one DEALER per incarnation of another broker, made and closed as the machine says, and the
-telling apart of what arrives on the broker's ROUTER. Messages to a peer leave on its DEALER as
-exactly two frames; its own arrive on the ROUTER under an identity that begins with 1, since those
-that the ROUTER gives to clients begin with 0.
+telling apart of what arrives on the broker's ROUTER. Messages to a peer leave on its DEALER as a
+header frame, and a data frame where there is data; its own arrive on the ROUTER under an identity
+that begins with 1, since those that the ROUTER gives to clients begin with 0.
 
 Invariant: closing a DEALER drops what was queued on it, so nothing meant for a dead incarnation
 reaches the next one.
@@ -26,7 +26,7 @@ from cluster.core.events import (
     PeerDisconnected,
     PeerTurn,
 )
-from cluster.net.zmq import DealerEndpoint, Frames, RoutedMessage
+from cluster.net.zmq import DealerEndpoint, RoutedMessage
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -74,7 +74,8 @@ class Links:
     def send(self, message: Send) -> None:
         """Send to the incarnation connected now; dropped, and counted, when there is none."""
         dealer = self._by_node.get(message.node_id)
-        if dealer is None or not dealer.send((message.header, message.data)):
+        frames = (message.header, message.data) if message.data else (message.header,)
+        if dealer is None or not dealer.send(frames):
             self.unsent += 1
 
     def close(self, linger_ms: int = 0) -> None:
@@ -96,7 +97,7 @@ class Links:
         return DealerEndpoint(
             self._loop,
             f"{peer.host}:{peer.port}",
-            on_turn=_ignore,
+            on_turn=None,
             on_connected=connected,
             on_disconnected=disconnected,
             # Of its own for each connection: a ROUTER takes no second peer of a known identity.
@@ -104,10 +105,6 @@ class Links:
             heartbeat_ivl_ms=self._heartbeat_ms,
             heartbeat_timeout_ms=self._heartbeat_timeout_ms,
         )
-
-
-def _ignore(_messages: list[Frames]) -> None:
-    """Nothing is sent back on these connections."""
 
 
 def turns_of(messages: Sequence[RoutedMessage]) -> tuple[list[PeerTurn | ClientTurn], int]:
@@ -120,8 +117,8 @@ def turns_of(messages: Sequence[RoutedMessage]) -> tuple[list[PeerTurn | ClientT
     malformed = 0
     for identity, frames in messages:
         if identity[0] == PEER:
-            if len(frames) == 2:
-                peers.append((bytes(frames[0]), frames[1]))
+            if len(frames) <= 2:
+                peers.append((bytes(frames[0]), frames[1] if len(frames) == 2 else b""))
             else:
                 malformed += 1
         elif len(frames) == 1:

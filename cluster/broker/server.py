@@ -2,7 +2,8 @@
 
 Owns: the order of starting and ending, and the way of an event: every source delivers here, the
 machine takes one step, its effects are done, the timer is set to its next deadline. All of that
-happens on one event loop, so the machine sees one event at a time.
+happens on one event loop, so the machine sees one turn at a time: messages and syncs that come in
+by the same look at the descriptors are one step, and what follows from them leaves together.
 
 Invariants: the data directory is locked before anything in it is read and until the process ends;
 the addresses are bound before they are registered; a machine that raised is never stepped again.
@@ -122,13 +123,14 @@ class Broker:
             loop, config.node_id, self.deliver,
             heartbeat_ms=config.heartbeat_ms, heartbeat_timeout_ms=config.heartbeat_timeout_ms,
         )  # fmt: skip
-        self._syncs = Syncs(loop, config.sync_threads, self.deliver)
+        self._syncs = Syncs(loop, config.sync_threads, self.gather)
         self._metadata = Metadata(store, self.deliver, lease_ms=config.lease_ms)
         self._executor = Executor(
             loop, router=self._router, links=self._links, syncs=self._syncs,
             metadata=self._metadata, stopped=self._end,
         )  # fmt: skip
         self._alarm = Alarm(loop, lambda: self.deliver(events.Tick()))
+        self._gathered: list[events.Data] = []
         self._malformed = 0
         self._serves = False
         self._controllers_begun = 0
@@ -163,15 +165,31 @@ class Broker:
 
     # -- events -------------------------------------------------------------------------------
 
+    def gather(self, event: events.Data) -> None:
+        """Keep data until everything that this turn of the loop brings has come in."""
+        if not self._gathered:
+            self._loop.call_soon(self._take_turn)
+        self._gathered.append(event)
+
     def deliver(self, event: events.Event) -> None:
+        """One step of the machine at once, together with what was gathered before."""
+        gathered, self._gathered = self._gathered, []
+        self._step([*gathered, event])
+
+    def _take_turn(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._step(gathered)
+
+    def _step(self, happened: Sequence[events.Event]) -> None:
         """One step of the machine, and what it wants done."""
         if self._ended.done():
             return
         try:
-            self._executor.do(self.node.step(event, now_ms()))
+            self._executor.do(self.node.turn(happened, now_ms()))
         except Exception:
             # The machine's state cannot be trusted any more; what was acknowledged is on disk.
-            log.exception("the broker failed at %s", type(event).__name__)
+            log.exception("the broker failed at %s", [type(event).__name__ for event in happened])
             self._end("an internal error; its traceback stands in the log above")
             return
         self._alarm.set(self.node.next_deadline_ms())
@@ -186,7 +204,7 @@ class Broker:
         turns, malformed = turns_of(messages)
         self._malformed += malformed
         for turn in turns:
-            self.deliver(turn)
+            self.gather(turn)
 
     # -- telling ------------------------------------------------------------------------------
 

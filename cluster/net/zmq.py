@@ -176,7 +176,8 @@ class RouterEndpoint:
 class DealerEndpoint:
     """A DEALER socket that connects to `address` and reconnects until closed.
 
-    `on_turn` gets all messages of a loop turn at once, each a list of frames. `on_connected` is
+    `on_turn` gets all messages of a loop turn at once, each a list of frames; None is for a peer
+    that sends nothing back, and saves a look at the socket after every send. `on_connected` is
     called once the peer has completed the handshake, `on_disconnected` when that connection ended:
     closed, or silent for `heartbeat_timeout_ms` (libzmq's own thread answers heartbeats, so a busy
     peer is not taken for a dead one, and a stopped process is). Messages in transit are then lost.
@@ -187,7 +188,7 @@ class DealerEndpoint:
         loop: AbstractEventLoop,
         address: str,
         *,
-        on_turn: Callable[[list[Frames]], None],
+        on_turn: Callable[[list[Frames]], None] | None,
         on_connected: Callable[[], None] | None = None,
         on_disconnected: Callable[[], None] | None = None,
         identity: bytes | None = None,
@@ -235,7 +236,8 @@ class DealerEndpoint:
             _send(socket, frames[-1], _NOBLOCK, True, False)
         except zmq.Again:
             return False
-        self._pump.again()
+        if self._on_turn is not None:
+            self._pump.again()
         return True
 
     def close(self, linger_ms: int = 0) -> None:
@@ -265,7 +267,7 @@ class DealerEndpoint:
             messages.append(frames)
         if more:
             self._pump.again()
-        if messages:
+        if messages and self._on_turn is not None:
             self._on_turn(messages)
 
     def _watch_turn(self) -> None:
