@@ -24,6 +24,7 @@ from cluster.core.events import Commit
 from cluster.core.image import Versioned
 from cluster.core.replica import Around, Replica
 from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
+from cluster.core.sweep import Sweep
 from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
 from cluster.storage.disk import Buffer, DiskError
 from cluster.wire import stream
@@ -52,21 +53,26 @@ class Leader:
         self._retry_ms: int | None = None
         self._vouched: tuple[tuple[str, int], ...] = ()
         self._told = -1
+        self._silent: frozenset[int] = frozenset()
+        """Members that lagged at the last look: some have to stay in the set all the same."""
         self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
         log = replica.log
         log.assign_epoch(self.epoch, log.next_offset)
         log.lane.leader_epoch = self.epoch
         self.epoch_start = log.next_offset
+        self.sweep = Sweep(log.next_offset, now_ms, replica.expiration_ms)
         self._tell_term()
         self.settle(now_ms)
 
     @property
     def members_present(self) -> bool:
-        """Whether enough in-sync members are here for a new acks=all write."""
+        """Whether enough in-sync members are here for a new acks=all write, and acknowledge."""
         isr = self.record.value.isr
         present = 1 + sum(
-            self.followers.get(node) is not None for node in isr if node != self._around.node_id
+            self.followers.get(node) is not None and node not in self._silent
+            for node in isr
+            if node != self._around.node_id
         )
         return present >= insync.minimum(self.record.value, self.replica.min_insync)
 
@@ -338,9 +344,11 @@ class Leader:
         self.followers.look(end, now_ms)
         if self._retry_ms is not None:
             self._retry(now_ms)
-        for node_id in self.record.value.isr:
-            if node_id != self._around.node_id and self._absent(node_id, end, now_ms):
-                self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
+        others = [node for node in self.record.value.isr if node != self._around.node_id]
+        absent = [node_id for node_id in others if self._absent(node_id, end, now_ms)]
+        self._silent = frozenset(absent)
+        for node_id in absent:
+            self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
         for follower in self.followers.streams():
             self._consider(follower, now_ms)
         self._tell_term()

@@ -67,6 +67,23 @@ def test_follower_on_a_full_disk_leaves_and_holds_nobody_up(world: World) -> Non
     assert follower in world.record().isr
 
 
+def test_member_that_has_to_stay_but_acknowledges_nothing_is_not_counted_on() -> None:
+    world = ready(2)
+    assert world.produce(batch(-1, -1)) == ACKED
+    follower, leader = follower_of(world), world.leader()
+    disk = world.disks[follower]
+    disk.faults = Faults(capacity_bytes=disk.used_bytes)
+    world.produce(batch(-1, -1))
+    world.run(2_000)
+    assert follower in world.record().isr
+    end = world.partition(leader).replica.log.next_offset
+    assert world.produce(batch(-1, -1)) == (errors.NOT_ENOUGH_REPLICAS.number, 0)
+    assert world.partition(leader).replica.log.next_offset == end
+    disk.mend()
+    world.run(1_500)
+    assert world.produce(batch(-1, -1)) == ACKED
+
+
 def test_leader_on_a_full_disk_refuses_and_resumes_when_there_is_space(world: World) -> None:
     disk = world.disks[world.leader()]
     disk.faults = Faults(capacity_bytes=disk.used_bytes)
