@@ -39,10 +39,8 @@ ci: lint types contracts test bench-smoke packaging  ## everything that a push m
 
 bench: $(DEV)  ## every benchmark at full size (ARGS="cluster" or any part of a name)
 	$(PY) -m benchmarks $(ARGS)
-
 bench-smoke: $(DEV)  ## every benchmark on tiny inputs, so that none rots
 	$(PY) -m benchmarks --smoke
-
 bench-fastseq: $(DEV)  ## the hot path alone
 	$(PY) -m benchmarks micro.fastseq $(ARGS)
 
@@ -54,6 +52,8 @@ soak: $(BUILT)  ## the demo RUNS times in a row (20), ends at the first that is 
 
 mutants: $(DEV)  ## break each rule in turn: the model, and the simulator of the real code, must notice
 	$(PY) -m tests.model --all && $(PY) -m tests.mutants $(ARGS)
+sanitize: $(DEV)  ## the extension under ASan and UBSan: its tests, then SECONDS (600) of fuzzing
+	$(PY) tests/sanitize.py $(SECONDS)
 
 packaging: $(DEV)  ## build the wheel and import it where the sources are not
 	$(PY) -m pytest -m slow tests/tidy/test_packaging.py

@@ -10,8 +10,8 @@ from libc.string cimport memcpy
 from _fastseq.digest cimport entry_digest
 from _fastseq.entry cimport (
     FLOOR_SET, INSERTED, KEPT, MARKED, NOT_FOUND, PUSHED, RETURNED, SAVED, Batch, Entry, Floor,
-    Table, Transaction, Undo, cell_at, entry_at, entry_restart, entry_take, producer_hash, table_find,
-    transaction_at,
+    Table, Transaction, Undo, cell_at, entry_at, entry_restart, entry_take, producer_hash,
+    table_find, transaction_at,
 )
 from _fastseq.floors cimport (
     FLOOR_DEAD, FLOOR_FATE, FLOOR_WHOLE, floor_find, floor_lives, floor_write,
