@@ -11,7 +11,46 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
+from cluster.core import insync
 from cluster.core.answer import ProduceAnswer
+from cluster.core.records import PartitionRecord
+
+
+class Quorum(msgspec.Struct, frozen=True, gc=False):
+    """What a record and the proposal under way say of acknowledgements, worked out once."""
+
+    record: PartitionRecord
+    proposed: PartitionRecord | None
+    members: tuple[int, ...]
+    """In sync by the record, the leader left out."""
+    counting: tuple[int, ...]
+    """Whoever counts in the high watermark (rule 10), the leader left out."""
+    minimum: int
+    """Members that must be present, the leader included, for a new acks=all write."""
+    enough: bool
+    """Whether so many members there are."""
+
+    @classmethod
+    def of(
+        cls,
+        record: PartitionRecord,
+        proposed: PartitionRecord | None,
+        leader: int,
+        min_insync: int,
+    ) -> Quorum:
+        """As the leader sees it."""
+        maximal = insync.maximal(record, proposed)
+        minimum = insync.minimum(record, min_insync)
+        return cls(
+            record,
+            proposed,
+            members=tuple(node for node in record.isr if node != leader),
+            counting=tuple(node for node in maximal if node != leader),
+            minimum=minimum,
+            enough=len(maximal) >= minimum,
+        )
 
 
 def high_watermark(

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from _fastseq.batch import whole_batches
 from cluster import errors
 from cluster.core import insync, records
-from cluster.core.acknowledge import Waiters, high_watermark
+from cluster.core.acknowledge import Quorum, Waiters, high_watermark
 from cluster.core.answer import ProduceAnswer
 from cluster.core.effects import Put
 from cluster.core.events import Commit
@@ -57,6 +57,7 @@ class Leader:
         """Members that lagged at the last look: some have to stay in the set all the same."""
         self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
+        self._quorum = Quorum.of(record.value, None, around.node_id, replica.min_insync)
         log = replica.log
         log.assign_epoch(self.epoch, log.next_offset)
         log.lane.leader_epoch = self.epoch
@@ -68,13 +69,11 @@ class Leader:
     @property
     def members_present(self) -> bool:
         """Whether enough in-sync members are here for a new acks=all write, and acknowledge."""
-        isr = self.record.value.isr
-        present = 1 + sum(
-            self.followers.get(node) is not None and node not in self._silent
-            for node in isr
-            if node != self._around.node_id
-        )
-        return present >= insync.minimum(self.record.value, self.replica.min_insync)
+        quorum = self._quorum_now()
+        heard = quorum.members
+        if self._silent:
+            heard = tuple(node for node in quorum.members if node not in self._silent)
+        return 1 + self.followers.count(heard) >= quorum.minimum
 
     @property
     def changing(self) -> bool:
@@ -304,16 +303,24 @@ class Leader:
 
     def settle(self, now_ms: int) -> bool:
         """Move the high watermark and answer whom that satisfies. True when it moved."""
-        replica, out = self.replica, self._around.out
-        members = insync.maximal(self.record.value, self._proposed)
-        ends = [self.followers.end_of(node) for node in members if node != self._around.node_id]
-        enough = len(members) >= insync.minimum(self.record.value, replica.min_insync)
-        reached = high_watermark(replica.high_watermark, replica.counted_end, ends, enough=enough)
+        replica, out, quorum = self.replica, self._around.out, self._quorum_now()
+        own_end = replica.counted_end
+        ends = [self.followers.end_of(node) for node in quorum.counting]
+        reached = high_watermark(replica.high_watermark, own_end, ends, enough=quorum.enough)
         moved = replica.commit(reached)
-        out.reply_all(self.durable.release(replica.counted_end))
+        if self.durable:
+            out.reply_all(self.durable.release(own_end))
         if moved:
             out.reply_all(self.committed.release(replica.high_watermark))
         return moved
+
+    def _quorum_now(self) -> Quorum:
+        value, quorum = self.record.value, self._quorum
+        if quorum.record is not value or quorum.proposed is not self._proposed:
+            quorum = self._quorum = Quorum.of(
+                value, self._proposed, self._around.node_id, self.replica.min_insync
+            )
+        return quorum
 
     def wait(self, end: int, answer: ProduceAnswer, slot: int) -> None:
         """Answer once `end` is committed (acks=all) or durable here (acks=1)."""
