@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from cluster.wire import codec, messages
+from cluster.wire.produced import encode_produced
 
 
 class Slot(msgspec.Struct, gc=False):
@@ -22,6 +23,17 @@ class Slot(msgspec.Struct, gc=False):
     verdict: int = 0
     start_offset: int = -1
     open: bool = True
+
+    def response(self) -> messages.PartitionProduceResponse:
+        """What the client is told of this partition."""
+        return messages.PartitionProduceResponse(
+            index=self.partition,
+            error_code=self.error,
+            base_offset=self.base_offset,
+            log_append_time_ms=-1,
+            log_start_offset=self.start_offset,
+            verdict=self.verdict,
+        )
 
 
 class ProduceAnswer(msgspec.Struct, gc=False):
@@ -70,18 +82,12 @@ class ProduceAnswer(msgspec.Struct, gc=False):
 
     def encode(self) -> bytes:
         """The response frame."""
+        if len(self.slots) == 1:
+            (slot,) = self.slots
+            return encode_produced(self.version, self.correlation_id, slot.topic, slot.response())
         by_topic: dict[str, list[messages.PartitionProduceResponse]] = {}
         for slot in self.slots:
-            by_topic.setdefault(slot.topic, []).append(
-                messages.PartitionProduceResponse(
-                    index=slot.partition,
-                    error_code=slot.error,
-                    base_offset=slot.base_offset,
-                    log_append_time_ms=-1,
-                    log_start_offset=slot.start_offset,
-                    verdict=slot.verdict,
-                )
-            )
+            by_topic.setdefault(slot.topic, []).append(slot.response())
         body = messages.ProduceResponse(
             responses=[
                 messages.TopicProduceResponse(name=name, partition_responses=parts)
