@@ -50,7 +50,7 @@ sim: $(DEV)  ## simulate a cluster (ARGS="--seed N")
 soak: $(BUILT)  ## the demo RUNS times in a row (20), ends at the first that is not exact
 	@for n in $$(seq $(or $(RUNS),20)); do echo "run $$n"; $(BIN)/oncelog demo $(ARGS) || exit 1; done
 
-mutants: $(DEV)  ## break each rule in turn: the model, and the simulator of the real code, must notice
+mutants: $(DEV)  ## break each rule in turn: the model and the simulator must notice
 	$(PY) -m tests.model --all && $(PY) -m tests.mutants $(ARGS)
 sanitize: $(DEV)  ## the extension under ASan and UBSan: its tests, then SECONDS (600) of fuzzing
 	$(PY) tests/sanitize.py $(SECONDS)
