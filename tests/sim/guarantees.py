@@ -65,18 +65,29 @@ class CommittedStays(Checker):
 
 
 class NothingCommittedIsCut(Checker):
-    """G1: a leader holds what is committed, so no follower has to give it up to agree.
+    """G1: no in-sync replica ever loses what is committed, and none has to cut it to agree.
 
-    But a failed sync takes what was not synced, and a damaged disk what was.
+    But a damaged disk loses it, and a failed sync takes it from one that is not in sync.
     """
 
+    def opened(self, at: At, dropped: list[Stored]) -> None:
+        if self._in_sync(at):
+            self._check(at, dropped)
+
     def cut(self, at: At, dropped: list[Stored]) -> None:
+        if self._in_sync(at) or not at.log.doubtful:
+            self._check(at, dropped)
+
+    def _in_sync(self, at: At) -> bool:
+        record = self.world.record(at.number)
+        member = at.node_id in record.isr and at.node_id not in record.doubtful
+        return member and not at.broker.lost_data
+
+    def _check(self, at: At, dropped: list[Stored]) -> None:
         truth = self.truth(at.number)
-        if at.log.doubtful:
-            return
         for batch in dropped:
             if truth.at(batch.base_offset) == batch:
-                raise Violation(f"G1: {at}: {batch} was cut to {at.log.next_offset}")
+                raise Violation(f"G1: {at}: {batch} was lost, the log ends at {at.log.next_offset}")
 
 
 class HeldByAll(Checker):
