@@ -9,6 +9,7 @@ import msgspec
 from cluster.core import elections, insync
 from cluster.core.controller import Controller
 from cluster.core.image import Image
+from cluster.core.node import Node
 from cluster.core.partition import Partition, Resting
 from cluster.core.produce import ProducerMachine
 from cluster.storage import log, names, repair
@@ -115,6 +116,14 @@ def leads_again(patch: Patch) -> None:
     faults=("pause_controller", "kill_leader", "slow_store"),
 )
 def no_guard(patch: Patch) -> None:
+    follow = patch.set(Node, "_follow_controller", None)
+
+    def stays(self: Node, *rest: Any) -> None:
+        before = self.controller
+        follow(self, *rest)
+        self.controller = self.controller or before
+
+    patch.set(Node, "_follow_controller", stays)
     patch.set(
         Controller,
         "write",

@@ -41,7 +41,7 @@ def table_ahead(patch: Patch) -> None:
     "2 waiters",
     "waiting requests outlive the leader's term",
     seeds=40,
-    faults=("pause_leader", "isolate", "kill"),
+    faults=("pause_leader", "kill_leader"),
 )
 def waiters_survive(patch: Patch) -> None:
     kept: dict[int, Any] = {}
