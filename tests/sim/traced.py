@@ -33,8 +33,8 @@ class AllowedByTheModel(Checker):
 
     def __init__(self) -> None:
         self._models: dict[int, TraceChecker] = {}
-        self._contents: dict[int, Content] = {}
-        """By CRC, which covers what a batch says."""
+        self._contents: dict[Stored, Content] = {}
+        """By the batch without its place, so that each is read once."""
 
     def _observe(self, number: int, event: Event) -> None:
         model = self._models.setdefault(number, TraceChecker())
@@ -63,10 +63,12 @@ class AllowedByTheModel(Checker):
             self._observe(at.number, Digest(at.node_id, end, at.log.table.digest))
 
     def _appended(self, at: At, batch: Stored) -> Append:
-        content = self._contents.get(batch.crc)
+        count = batch.next_offset - batch.base_offset
+        sent = batch._replace(base_offset=0, next_offset=count, leader_epoch=-1)
+        content = self._contents.get(sent)
         if content is None:
             data = bytes_between(at.log, batch.base_offset, batch.next_offset)
-            content = self._contents[batch.crc] = content_of(data)
+            content = self._contents[sent] = content_of(data)
         numbered = batch.producer_id >= 0
         return Append(
             at.node_id,
