@@ -25,6 +25,7 @@ from cluster.limits import (
     LEASE_MS_MAX,
     LEASE_MS_MIN,
     PARTITIONS_PER_TOPIC_MAX,
+    PRODUCER_EXPIRATION_MS,
     REPLICAS_MAX,
 )
 
@@ -121,6 +122,11 @@ class TopicConfig:
     segment_ms: Annotated[int, _integer(1, 2**63 - 1, "milliseconds")] = 7 * 24 * 3600 * 1000
     index_interval_bytes: Annotated[int, _integer(0, 2**31 - 1, "bytes")] = 4096
     max_message_bytes: Annotated[int, _integer(61, FRAME_BYTES_MAX // 2, "bytes")] = BATCH_BYTES_MAX
+
+    producer_id_expiration_ms: Annotated[int, _integer(1_000, 2**53, "milliseconds")] = (
+        PRODUCER_EXPIRATION_MS
+    )
+    """How long a producer that appends nothing is remembered with its window; then a floor is."""
 
     def as_strings(self) -> dict[str, str]:
         """All keys under Kafka's names, as `parse_topic_config` takes them."""

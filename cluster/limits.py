@@ -115,3 +115,8 @@ CLIENT_PATIENCE_MS = 5_000  # ms a request looks for a broker that answers befor
 CLIENT_METADATA_MS = 500  # ms one broker has to answer for metadata before another is asked
 CLIENT_PAUSE_MS = 50  # ms before asking again what was refused for the moment
 CLIENT_REQUEST_MS = 10_000  # ms one broker has to answer an admin or offset request
+
+# Producer state
+PRODUCER_EXPIRATION_MS = 86_400_000  # ms an idle producer is remembered: Kafka's default, a day
+FLOORS_MAX = 1_000_000  # expired producers remembered by a floor each, per partition: 24 MB at most
+FLOORS_COLLAPSED = 100_000  # floors that one batch turns into the mark

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from _fastseq import turn as hot
-from _fastseq.batch import read_header
+from _fastseq.batch import fence_batch, read_header
 from cluster import errors
 from cluster.core.hosted import Appended, Entry, Led
 from cluster.storage.disk import DiskError
@@ -41,8 +41,48 @@ class Append:
             )  # fmt: skip
         turn.run(producer_id_bound)
         appended = self._write(terms, now_ms)
-        self._tell(entries)
+        floored = self._tell(entries)
+        if floored:
+            appended += self._fence(floored, now_ms)
         return appended
+
+    def controls(self, batches: Sequence[tuple[Led, bytes]], now_ms: int) -> list[Appended]:
+        """Append control batches of the leaders' own (rule 4)."""
+        turn = self._turn
+        turn.begin()
+        terms: dict[hot.Lane, Led] = {}
+        for number, (led, batch) in enumerate(batches):
+            terms[led.replica.log.lane] = led
+            turn.add_control(led.replica.log.lane, batch, number)
+        turn.run()
+        return self._write(terms, now_ms)
+
+    def _fence(self, floored: Sequence[Entry], now_ms: int) -> list[Appended]:
+        """What may be stored below a floor is refused for good: first the fence, then the word.
+
+        The client answers 47 by taking new numbers, so it hears it once the fence is committed
+        (rule 6); a fence that could not be written is no reason to say it.
+        """
+        wanted = {
+            (id(entry.led), read_header(entry.batch).producer_id): entry.led for entry in floored
+        }
+        fences = [(led, fence_batch(producer_id)) for (_, producer_id), led in wanted.items()]
+        appended = self.controls(fences, now_ms)
+        written = {id(run.led) for run in appended}
+        for entry in floored:
+            if id(entry.led) not in written:
+                entry.answer.refuse(entry.slot, errors.KAFKA_STORAGE_ERROR.number)
+                continue
+            self._refuse_once_committed(entry, errors.INVALID_PRODUCER_EPOCH.number)
+        return appended
+
+    def _refuse_once_committed(self, entry: Entry, error: int) -> None:
+        """What an answer rests on may not be committed yet, and a client that is told takes new
+        numbers: it must not hear of a fence that the next leader may not know.
+        """
+        entry.answer.slots[entry.slot].error = error
+        end = entry.led.replica.log.next_offset
+        entry.led.wait_committed(end, entry.answer, entry.slot)
 
     def _write(self, terms: dict[hot.Lane, Led], now_ms: int) -> list[Appended]:
         arena = memoryview(self._turn.arena)
@@ -58,8 +98,9 @@ class Append:
             appended.append(Appended(led, base_offset, next_offset, data))
         return appended
 
-    def _tell(self, entries: Sequence[Entry]) -> None:
-        turn = self._turn
+    def _tell(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Answer, or let wait, every entry but those that a fence must precede: these."""
+        turn, floored = self._turn, []
         verdicts, codes, offsets, ends = turn.verdicts, turn.errors, turn.offsets, turn.ends
         for number, entry in enumerate(entries):
             slot, error = entry.answer.slots[entry.slot], codes[number]
@@ -68,20 +109,17 @@ class Append:
                 error = self._above_bound(read_header(entry.batch).producer_id)
             if not error and ends[number] > entry.led.replica.log.next_offset:
                 error = errors.KAFKA_STORAGE_ERROR.number
-            if verdicts[number] == hot.FENCED:
-                # What fences it may not be committed yet, and a client that is told takes new
-                # numbers: it must not hear of a fence that the next leader may not know.
-                slot.error = error
-                entry.led.wait_committed(
-                    entry.led.replica.log.next_offset, entry.answer, entry.slot
-                )
-                continue
-            if error:
+            if verdicts[number] == hot.FLOORED:
+                floored.append(entry)
+            elif verdicts[number] == hot.FENCED:
+                self._refuse_once_committed(entry, error)
+            elif error:
                 entry.answer.refuse(entry.slot, error)
-                continue
-            slot.base_offset = offsets[number]
-            slot.verdict = verdicts[number]
-            if entry.answer.acks == 0:
-                entry.answer.settle(entry.slot)
             else:
-                entry.led.wait(ends[number], entry.answer, entry.slot)
+                slot.base_offset = offsets[number]
+                slot.verdict = verdicts[number]
+                if entry.answer.acks == 0:
+                    entry.answer.settle(entry.slot)
+                else:
+                    entry.led.wait(ends[number], entry.answer, entry.slot)
+        return floored

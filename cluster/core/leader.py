@@ -24,6 +24,7 @@ from cluster.core.events import Commit
 from cluster.core.image import Versioned
 from cluster.core.replica import Around, Replica
 from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
+from cluster.core.sweep import Sweep
 from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
 from cluster.storage.disk import Buffer, DiskError
 from cluster.wire import stream
@@ -61,6 +62,7 @@ class Leader:
         log.assign_epoch(self.epoch, log.next_offset)
         log.lane.leader_epoch = self.epoch
         self.epoch_start = log.next_offset
+        self.sweep = Sweep(log.next_offset, now_ms, replica.expiration_ms)
         self._tell_term()
         self.settle(now_ms)
 

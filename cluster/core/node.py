@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from cluster.core import effects, events, records
 from cluster.core.controller import Controller
 from cluster.core.faults import Faults
+from cluster.core.hosted import Appended
 from cluster.core.image import Image
 from cluster.core.logs import Logs
 from cluster.core.membership import Membership, Stage
@@ -142,7 +143,10 @@ class Node:
                 pass
 
     def _client_turn(self, event: events.ClientTurn, now_ms: int) -> None:
-        for run in self.requests.serve(event.messages, now_ms):
+        self._push(self.requests.serve(event.messages, now_ms))
+
+    def _push(self, appended: Sequence[Appended]) -> None:
+        for run in appended:
             run.led.appended(run.base_offset, run.next_offset, run.data)
             self.replicas.touch(run.led.replica)
 
@@ -238,6 +242,18 @@ class Node:
         if self.serving:
             self.replicas.look(now_ms)
             self.producer_ids.refill()
+            self._sweep(now_ms)
+
+    def _sweep(self, now_ms: int) -> None:
+        """Let idle producers expire where this broker leads, each sweep a batch in the log."""
+        due = []
+        for partition in self.replicas.led():
+            leader = partition.leader
+            assert leader is not None
+            batch = leader.sweep.next_batch(leader.replica.log.table, now_ms)
+            if batch is not None:
+                due.append((leader, batch))
+        self._push(self.requests.append.controls(due, now_ms) if due else ())
 
     def _govern(self, now_ms: int) -> None:
         """Advance membership, and the controller while this broker is it."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from cluster.core.image import Image, PartitionId
 from cluster.core.outbox import Outbox
 from cluster.core.records import TopicRecord
+from cluster.limits import PRODUCER_EXPIRATION_MS
 from cluster.storage.log import Log
 
 
@@ -56,6 +57,11 @@ class Replica:
     def min_insync(self) -> int:
         """The topic's min.insync.replicas."""
         return int(self.topic.config.get("min.insync.replicas", "1"))
+
+    @property
+    def expiration_ms(self) -> int:
+        """The topic's producer.id.expiration.ms: how long an idle producer is remembered."""
+        return int(self.topic.config.get("producer.id.expiration.ms", PRODUCER_EXPIRATION_MS))
 
     @property
     def counted_end(self) -> int:

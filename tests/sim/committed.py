@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from _fastseq.batch import decode_batch, read_header, whole_batches
+from _fastseq.batch import control_key, decode_batch, read_header, whole_batches
 from cluster.storage.disk import Buffer
 from cluster.storage.log import Log
 
@@ -27,6 +27,8 @@ class Stored(NamedTuple):
     base_sequence: int
     leader_epoch: int
     max_timestamp: int
+    control: tuple[int, bytes] | None = None
+    """Type and value of a control batch."""
 
 
 def batches_of(data: Buffer) -> list[Stored]:
@@ -44,10 +46,17 @@ def batches_of(data: Buffer) -> list[Stored]:
                 header.base_sequence,
                 header.leader_epoch,
                 header.max_timestamp,
+                _control(data, position) if header.is_control else None,
             )
         )
         position += header.size
     return batches
+
+
+def _control(data: Buffer, position: int) -> tuple[int, bytes]:
+    kind = control_key(data, position)
+    assert kind is not None
+    return kind, bytes(decode_batch(data, position)[0].value or b"")
 
 
 def placed_batches(data: Buffer) -> list[tuple[int, int]]:
@@ -79,13 +88,15 @@ def stored_between(log: Log, start: int, end: int) -> list[Stored]:
 
 
 def values_of(log: Log) -> list[tuple[int, bytes]]:
-    """(offset, value) of every record of a log."""
+    """(offset, value) of every record that a client wrote to a log."""
     data, position = bytes_between(log, log.start_offset, log.next_offset), 0
     values = []
     while position < len(data):
         records = decode_batch(data, position)
-        values += [(record.offset, bytes(record.value or b"")) for record in records]
-        position += read_header(data, position).size
+        header = read_header(data, position)
+        if not header.is_control:
+            values += [(record.offset, bytes(record.value or b"")) for record in records]
+        position += header.size
     return values
 
 

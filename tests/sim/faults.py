@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from cluster.limits import PEER_CREDIT_BYTES
+from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS
 from tests.sim.disk import Faults as DiskFaults
 from tests.sim.network import Weather
 from tests.sim.producer import Habits
@@ -42,6 +42,7 @@ def draw_shape(rng: Random) -> Shape:
         segment_bytes=rng.choice((1 << 20, 1 << 20, 4_000)),
         credit_bytes=rng.choice((PEER_CREDIT_BYTES, 2_000)),
         producers=tuple(producers),
+        expiration_ms=rng.choice((PRODUCER_EXPIRATION_MS, PRODUCER_EXPIRATION_MS, 1_000, 200)),
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from itertools import pairwise
 
-from _fastseq.table import CachedBatch, ProducerEntry
+from _fastseq.table import CachedBatch, Floor, ProducerEntry
 from cluster.core.leader import Leader
 from cluster.core.records import PartitionRecord
 from cluster.errors import Outcome
@@ -17,6 +18,8 @@ from tests.sim.traced import AllowedByTheModel
 
 WINDOW = 5
 SEQUENCES = 2**31
+EXPIRE, FENCE = 100, 102
+FLOORS_READ = 1_000_000
 TABLE_EVERY = 16
 
 
@@ -208,45 +211,76 @@ class TablesFollowTheLog(Checker):
             return
         if at.log.table.next_offset != at.log.next_offset:
             raise Violation(f"G5: {at}: table at {at.log.table.next_offset}, log elsewhere")
-        expected, found = replayed(self.world.watch.held(at)), at.log.table.entries()
+        table = at.log.table
+        expected = replayed(self.world.watch.held(at))
+        found = (table.entries(), table.floors_after(-1, FLOORS_READ))
         if found != expected:
             raise Violation(f"G5: {at}: table {found}, the log says {expected}")
 
 
-def replayed(batches: list[Stored]) -> list[ProducerEntry]:
-    """The producer table of a log, by the obvious way."""
+def replayed(batches: list[Stored]) -> tuple[list[ProducerEntry], list[Floor]]:
+    """The producer table of a log, by the obvious way: entries and floors in order of id."""
     entries: dict[int, ProducerEntry] = {}
-    expected: dict[int, int] = {}
+    floors: dict[int, Floor] = {}
     for batch in batches:
-        number, count = batch.producer_id, batch.next_offset - batch.base_offset
-        if number < 0:
-            continue
-        known = entries.get(number)
-        if (
-            known is None
-            or known.producer_epoch != batch.producer_epoch
-            or expected[number] != batch.base_sequence
-        ):
-            known = ProducerEntry(number, batch.producer_epoch, 0, -1, ())
-        last = (batch.base_sequence + count - 1) % SEQUENCES
-        fields = {
-            "first_sequence": batch.base_sequence,
-            "last_sequence": last,
-            "base_offset": batch.base_offset,
-            "next_offset": batch.next_offset,
-            "max_timestamp": batch.max_timestamp,
-            "crc": batch.crc,
-        }
-        cached = CachedBatch._make(fields[name] for name in CachedBatch._fields)
-        entries[number] = ProducerEntry(
-            number,
-            batch.producer_epoch,
-            known.accepted + count,
-            batch.max_timestamp,
-            (*known.batches, cached)[-WINDOW:],
-        )
-        expected[number] = (last + 1) % SEQUENCES
-    return [entries[number] for number in sorted(entries)]
+        if batch.control is not None:
+            _decide(entries, floors, *batch.control)
+        elif batch.producer_id >= 0:
+            floor = floors.pop(batch.producer_id, None)
+            entries[batch.producer_id] = _appended(entries.get(batch.producer_id), floor, batch)
+    return [entries[n] for n in sorted(entries)], [floors[n] for n in sorted(floors)]
+
+
+def _appended(known: ProducerEntry | None, floor: Floor | None, batch: Stored) -> ProducerEntry:
+    number, count = batch.producer_id, batch.next_offset - batch.base_offset
+    place = (batch.producer_epoch, batch.base_sequence)
+    if known is None or (known.producer_epoch, _expected(known)) != place:
+        comes_back = floor is not None and floor.whole and floor[1:3] == place
+        accepted = batch.base_sequence if comes_back else 0
+        known = ProducerEntry(number, batch.producer_epoch, accepted, -1, ())
+    fields = {
+        "first_sequence": batch.base_sequence,
+        "last_sequence": (batch.base_sequence + count - 1) % SEQUENCES,
+        "base_offset": batch.base_offset,
+        "next_offset": batch.next_offset,
+        "crc": batch.crc,
+    }
+    cached = CachedBatch._make(fields[name] for name in CachedBatch._fields)
+    return ProducerEntry(
+        number,
+        batch.producer_epoch,
+        known.accepted + count,
+        batch.max_timestamp,
+        (*known.batches, cached)[-WINDOW:],
+    )
+
+
+def _expected(entry: ProducerEntry) -> int:
+    return (entry.batches[-1].last_sequence + 1) % SEQUENCES if entry.batches else -1
+
+
+def _decide(
+    entries: dict[int, ProducerEntry], floors: dict[int, Floor], kind: int, value: bytes
+) -> None:
+    """What a control batch of the leader's own does to every table (rule 4)."""
+    if kind == EXPIRE:
+        (cutoff,) = struct.unpack_from(">q", value, 2)
+        for number, entry in list(entries.items()):
+            if entry.batches[-1].next_offset <= cutoff:
+                floors[number] = _floor(entry, entry.producer_epoch)
+                del entries[number]
+    elif kind == FENCE:
+        number, epoch = struct.unpack_from(">qh", value, 2)
+        if number in entries:
+            floors[number] = _floor(entries.pop(number), epoch)._replace(whole=False)
+        else:
+            next_sequence = floors[number].next_sequence if number in floors else 0
+            floors[number] = Floor(number, epoch, next_sequence, False)
+
+
+def _floor(entry: ProducerEntry, epoch: int) -> Floor:
+    expected = _expected(entry)
+    return Floor(entry.producer_id, epoch, expected, entry.accepted >= expected)
 
 
 class OneLeaderPerEpoch(Checker):

@@ -14,7 +14,7 @@ from cluster.core.leader import Leader
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
 from cluster.core.topics import TopicDefaults
-from cluster.limits import PEER_CREDIT_BYTES
+from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS
 from cluster.storage.log import Log
 from cluster.wire import messages
 from tests.sim.broker import Broker, Hands
@@ -42,6 +42,8 @@ class Shape:
     segment_bytes: int = 1 << 20
     credit_bytes: int = PEER_CREDIT_BYTES
     """What a leader may push to a broker beyond what it acknowledged."""
+    expiration_ms: int = PRODUCER_EXPIRATION_MS
+    """How long an idle producer is remembered; a run is long enough for the short times only."""
     producers: Sequence[Habits] = field(default_factory=lambda: (Habits("p"),))
 
     @property
@@ -51,6 +53,7 @@ class Shape:
             "min.insync.replicas": str(min(MIN_INSYNC, self.replicas)),
             "flush": self.flush,
             "segment.bytes": str(self.segment_bytes),
+            "producer.id.expiration.ms": str(self.expiration_ms),
         }
 
 

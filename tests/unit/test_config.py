@@ -129,6 +129,7 @@ def test_a_file_that_is_missing_or_not_toml_is_named(tmp_path: Path) -> None:
 def test_topic_keys_have_kafkas_names() -> None:
     assert set(TOPIC_CONFIGS) == {
         "min.insync.replicas",
+        "producer.id.expiration.ms",
         "flush",
         "segment.bytes",
         "segment.ms",

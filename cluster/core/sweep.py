@@ -1,0 +1,68 @@
+"""Which producers a leader lets expire, by its own clock and nothing else (rule 4).
+
+Owns, for one term, a bounded record of when the log ended where. A producer whose last record lies
+below an offset that is old enough has been idle for at least that long. What was appended before
+the term counts from its beginning: the leader has no record of its own of when that was, and
+client timestamps decide nothing. Idle times are local and never replicated; what follows from them
+is a batch in the log, so every replica and every replay does the same.
+
+Invariants: cutoffs never fall within a term; no producer expires before it was idle for the whole
+expiration time, and it stays at most a `SAMPLES`-th part of it longer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from _fastseq.batch import collapse_batch, expire_batch
+from _fastseq.table import ProducerTable
+from cluster.limits import FLOORS_COLLAPSED, FLOORS_MAX
+
+SAMPLES = 64
+
+
+class Sweep:
+    """The expiry of one partition's producers during one term."""
+
+    def __init__(self, end: int, now_ms: int, expiration_ms: int) -> None:
+        """The term begins with a log that ends at `end`."""
+        self.expiration_ms = expiration_ms
+        self._every_ms = max(1, expiration_ms // SAMPLES)
+        self._samples: deque[tuple[int, int]] = deque([(now_ms, end)])
+        self._cutoff = 0
+
+    def next_batch(self, table: ProducerTable, now_ms: int) -> bytes | None:
+        """The control batch that is due now, None if nothing is.
+
+        Floors beyond their bound collapse first, so that an expiry never makes more room needed
+        than the bound and one sweep.
+        """
+        self._observe(table.next_offset, now_ms)
+        if table.floor_count > FLOORS_MAX:
+            return _collapse(table)
+        cutoff = self._due(now_ms)
+        if cutoff <= self._cutoff:
+            return None
+        self._cutoff = cutoff
+        return expire_batch(cutoff) if len(table) else None
+
+    def _observe(self, end: int, now_ms: int) -> None:
+        if now_ms - self._samples[-1][0] >= self._every_ms:
+            self._samples.append((now_ms, end))
+
+    def _due(self, now_ms: int) -> int:
+        """The end of the log as it was `expiration_ms` ago, 0 if the term is younger."""
+        cutoff = 0
+        while self._samples and now_ms - self._samples[0][0] >= self.expiration_ms:
+            cutoff = self._samples[0][1]
+            if len(self._samples) == 1:
+                break
+            self._samples.popleft()
+        return cutoff
+
+
+def _collapse(table: ProducerTable) -> bytes:
+    """Turn the lowest ids' floors into the mark: ids grow, so these are the oldest producers."""
+    oldest = table.floors_after(-1, FLOORS_COLLAPSED)
+    id_bound = oldest[-1].producer_id + 1
+    return collapse_batch(id_bound, max(floor.producer_epoch for floor in oldest))
