@@ -237,7 +237,7 @@ async def test_garbage_is_counted_and_the_broker_goes_on(tmp_path: Path, wires: 
         pretender.socket.set(zmq.ROUTING_ID, b"\x01pretends to be a broker")
         pretender.socket.connect(f"tcp://{running.bootstrap[0]}")
         pretender.socket.send_multipart([os.urandom(40), b"data"])
-        pretender.socket.send_multipart([b"one frame"])
+        pretender.socket.send_multipart([b"more", b"than", b"two"])
         await until_scraped(running, "oncelog_requests_rejected_total", len(garbage()) + 1)
         await until_scraped(running, "oncelog_peer_messages_dropped_total", 1)
         async with Producer(running.bootstrap) as producer:
