@@ -28,6 +28,7 @@ cdef struct Item:
     int64_t end                 # answer: what the high watermark must reach before the ack, or -1
     uint32_t hash
     uint32_t found              # number of the entry, a guess
+    uint32_t probe              # cell that a search for a retry comes to next
     int32_t lane
     int32_t slot
     int16_t error

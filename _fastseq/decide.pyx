@@ -21,7 +21,8 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from _fastseq.control cimport control_run
 from _fastseq.digest cimport window_cells
 from _fastseq.entry cimport (
-    NOT_FOUND, WINDOW, Cell, Entry, Floor, Table, cell_at, entry_at, prefetch_ring, prefetch_slot,
+    NOT_FOUND, WINDOW, Cell, Entry, Floor, Table, cell_at, entry_at, prefetch,
+    prefetch_ring, prefetch_slot,
     sequence_add, sequence_behind, table_find, table_guess,
 )
 from _fastseq.floors cimport EPOCH_LAST, floor_find, floor_lives, under_mark
@@ -29,7 +30,9 @@ from _fastseq.memory cimport table_bytes
 from _fastseq.state cimport table_append
 
 cdef enum:
-    AHEAD = 12                  # items between asking for an entry's lines and using them
+    AHEAD = 12                  # items between asking for a line and using it
+    HOPS = 3                    # batches of a window after the oldest and before the newest
+    HOP = 4                     # items between asking for one of them and the next
     REQUEST_TIMED_OUT = 7       # "may have been written": the Kafka client's cue to keep calm
     NOT_ENOUGH_REPLICAS = 19
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
@@ -231,23 +234,53 @@ cdef inline void guess(Item* item) noexcept nogil:
 cdef void forget_guesses(Item* items, Py_ssize_t count) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(count):
-        items[i].found = NOT_FOUND
+        items[i].found = items[i].probe = NOT_FOUND
 
 
-# Memory is asked for three steps ahead: the place in the index, the entry, the oldest batch.
+# What the entry says about a batch to come: asks for the oldest batch of its window, which a new
+# one will replace, and notes where a search for a retry begins. Returns 1 for a likely retry.
+cdef inline int look(Item* item) noexcept nogil:
+    prefetch_ring(item.table, item.found)
+    item.probe = NOT_FOUND
+    if item.found == NOT_FOUND or (
+            entry_at(item.table, item.found).next_sequence == item.batch.first_sequence):
+        return 0
+    item.probe = entry_at(item.table, item.found).ring
+    return 1
+
+
+# One step of that search, as far as memory is concerned.
+cdef inline void hop(Item* item) noexcept nogil:
+    if item.probe != NOT_FOUND:
+        item.probe = cell_at(item.table, item.probe).next
+        prefetch(cell_at(item.table, item.probe))
+
+
+cdef void hop_on(Item* items, Py_ssize_t count) noexcept nogil:
+    cdef int step
+    for step in range(1, HOPS + 1):
+        if AHEAD - step * HOP < count:
+            hop(items + AHEAD - step * HOP)
+
+
+# Memory is asked for some steps ahead: the place in the index, the entry, the oldest batch; where
+# a turn has retries, one after the other those that follow it in the window.
 cdef void decide_all(Item* items, Py_ssize_t count, int64_t producer_id_bound) noexcept nogil:
+    cdef Py_ssize_t retries = 0
     cdef Py_ssize_t i
     for i in range(min(<Py_ssize_t>(2 * AHEAD), count)):
         guess(&items[i])
     for i in range(min(<Py_ssize_t>AHEAD, count)):
-        prefetch_ring(items[i].table, items[i].found)
+        retries += look(&items[i])
     for i in range(count):
         if i + 3 * AHEAD < count:
             prefetch_slot(items[i + 3 * AHEAD].table, items[i + 3 * AHEAD].hash)
         if i + 2 * AHEAD < count:
             guess(&items[i + 2 * AHEAD])
         if i + AHEAD < count:
-            prefetch_ring(items[i + AHEAD].table, items[i + AHEAD].found)
+            retries += look(&items[i + AHEAD])
+        if retries > 0:
+            hop_on(items + i, count - i)
         if items[i].verdict == 0:
             decide(&items[i], producer_id_bound)
             if items[i].control:

@@ -22,18 +22,21 @@ cdef enum:
     FIRST_UNITS = 16
     MOVED_PER_BATCH = 16        # places of the index that one batch pays for
     FREED_PER_BATCH = 4
-    HUGE_PAGE = 1 << 21         # large arrays ask for such, or most look-ups miss the TLB
+    HUGE_PAGE = 1 << 21
+    MAPPED = 1 << 17            # slabs of this size and larger are mapped
 
 cdef extern from "<sys/mman.h>" nogil:
     enum:
         MADV_HUGEPAGE
         MAP_ANONYMOUS
         MAP_PRIVATE
+        MREMAP_MAYMOVE
         PROT_READ
         PROT_WRITE
     void* MAP_FAILED
     int madvise(void* memory, size_t size, int advice)
     void* mmap(void* address, size_t size, int protection, int flags, int file, long offset)
+    void* mremap(void* memory, size_t old, size_t size, int flags)
     int munmap(void* memory, size_t size)
 
 cdef extern from "<stdlib.h>" nogil:
@@ -92,7 +95,8 @@ cdef void pool_open(Pool* pool, size_t unit, int bits) noexcept nogil:
 cdef void pool_close(Pool* pool) noexcept nogil:
     cdef uint32_t slab
     for slab in range(pool.slab_count):
-        free(pool.slabs[slab])
+        slab_give(pool.slabs[slab], pool.unit * (
+            <size_t>1 << pool.bits if slab > 0 else <size_t>pool.first_units))
     free(pool.slabs)
 
 
@@ -108,20 +112,64 @@ cdef inline uint64_t pool_capacity(const Pool* pool) noexcept nogil:
     return <uint64_t>pool.slab_count << pool.bits
 
 
+cdef void* mapped(size_t size) noexcept nogil:
+    cdef void* memory = mmap(
+        NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+    return NULL if memory == MAP_FAILED else memory
+
+
+# Larger slabs are mapped: then growing moves pages and copies nothing.
 cdef char* slab_take(size_t size) noexcept nogil:
     cdef void* memory
-    cdef bint large = size >= HUGE_PAGE
-    if posix_memalign(&memory, HUGE_PAGE if large else 64, size) != 0:
-        return NULL
-    if large:
-        madvise(memory, size, MADV_HUGEPAGE)
+    if size >= MAPPED:
+        return <char*>mapped(size)
+    return <char*>memory if posix_memalign(&memory, 64, size) == 0 else NULL
+
+
+cdef void slab_give(char* slab, size_t size) noexcept nogil:
+    if size >= MAPPED:
+        munmap(slab, size)
+    else:
+        free(slab)
+
+
+cdef char* slab_grown(char* slab, size_t old, size_t size) noexcept nogil:
+    cdef void* memory
+    if old >= MAPPED:
+        memory = mremap(slab, old, size, MREMAP_MAYMOVE)
+        return NULL if memory == MAP_FAILED else <char*>memory
+    memory = slab_take(size)
+    if memory != NULL:
+        memcpy(memory, slab, old)
+        free(slab)
     return <char*>memory
+
+
+# Large arrays ask for huge pages, or most look-ups miss the TLB; but only once they are in use: the
+# first touch of a huge page clears all of it, and where a hypervisor must find the memory first,
+# that takes milliseconds. So small pages come one by one, and the kernel joins them later.
+cdef void settle(void* memory, size_t size) noexcept nogil:
+    if size >= HUGE_PAGE:
+        madvise(memory, size, MADV_HUGEPAGE)
 
 
 # The first slab doubles until it is as large as those that follow.
 cdef int pool_grow(Pool* pool) noexcept nogil:
-    cdef uint32_t full = <uint32_t>1 << pool.bits
-    cdef uint32_t units = full
+    cdef size_t full = pool.unit << pool.bits
+    cdef uint32_t units
+    cdef char* slab
+    if pool.slab_count == 0 or pool.first_units == <uint32_t>1 << pool.bits:
+        return slab_add(pool, full)
+    units = 2 * pool.first_units
+    slab = slab_grown(pool.slabs[0], pool.first_units * pool.unit, units * pool.unit)
+    if slab == NULL:
+        return -1
+    pool.slabs[0] = slab
+    pool.first_units = units
+    return 0
+
+
+cdef int slab_add(Pool* pool, size_t full) noexcept nogil:
     cdef char** slabs
     cdef char* slab
     if pool.slab_count == pool.slab_room:
@@ -130,19 +178,15 @@ cdef int pool_grow(Pool* pool) noexcept nogil:
             return -1
         pool.slabs = slabs
         pool.slab_room = 2 * (pool.slab_room + 1)
-    if pool.first_units < full:
-        units = <uint32_t>max(2 * pool.first_units, <uint32_t>FIRST_UNITS)
-    slab = slab_take(units * pool.unit)
+    slab = slab_take(full if pool.slab_count > 0 else FIRST_UNITS * pool.unit)
     if slab == NULL:
         return -1
-    if pool.slab_count == 1 and pool.first_units < full:
-        memcpy(slab, pool.slabs[0], pool.used * pool.unit)
-        free(pool.slabs[0])
-        pool.slab_count = 0
+    if pool.slab_count == 0:
+        pool.first_units = FIRST_UNITS
+    else:
+        settle(pool.slabs[pool.slab_count - 1], full)
     pool.slabs[pool.slab_count] = slab
     pool.slab_count += 1
-    if pool.slab_count == 1:
-        pool.first_units = units
     return 0
 
 
@@ -155,16 +199,9 @@ cdef int pool_reserve(Pool* pool, uint64_t more) noexcept nogil:
 
 cdef int index_open(Index* index, int bits) noexcept nogil:
     cdef size_t size = sizeof(uint64_t) << bits
-    cdef void* memory
-    if size < HUGE_PAGE:
-        memory = calloc(1, size)
-        if memory == NULL:
-            return -1
-    else:
-        memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-        if memory == MAP_FAILED:
-            return -1
-        madvise(memory, size, MADV_HUGEPAGE)
+    cdef void* memory = calloc(1, size) if size < HUGE_PAGE else mapped(size)
+    if memory == NULL:
+        return -1
     index.slots = <uint64_t*>memory
     index.mask = <uint32_t>((<uint64_t>1 << bits) - 1)
     index.shift = 32 - bits
@@ -218,6 +255,7 @@ cdef void move_on(Table* t, uint64_t places) noexcept nogil:
         source[0] = 0
     if t.moved >= size:
         index_close(&t.old)
+        settle(t.index.slots, (<size_t>t.index.mask + 1) * sizeof(uint64_t))
 
 
 # `wanted` producers fill the index to at most three quarters.
