@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from cluster.core.node import Node
 from cluster.core.partition import Partition, Resting
 from cluster.core.produce import ProducerMachine
 from cluster.storage import log, names, repair
+from cluster.storage.disk import DiskError
 from tests.mutants.patching import Patch, mutant
 
 
@@ -104,7 +106,10 @@ def any_directory(patch: Patch) -> None:
 def leads_again(patch: Patch) -> None:
     def sync_failed(self: Partition, now_ms: int) -> None:
         self._become(Resting("a sync failed"))
-        self._look_resting(now_ms)
+        with suppress(DiskError):
+            self.replica.recover(now_ms)
+            if self.record is not None:
+                self.reconcile(self.record, now_ms)
 
     patch.set(Partition, "sync_failed", sync_failed)
 
