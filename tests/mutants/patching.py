@@ -30,20 +30,25 @@ class Patch:
     """Attributes set for as long as a mutant lives."""
 
     def __init__(self) -> None:
-        self._before: list[tuple[type | ModuleType, str, Any]] = []
+        self._before: dict[tuple[type | ModuleType, str], Any] = {}
 
     def set(self, owner: type | ModuleType, name: str, value: Any) -> Any:
         """Replace an attribute that is there; what it was."""
         before = owner.__dict__[name]
-        self._before.append((owner, name, before))
+        self._before.setdefault((owner, name), before)
         setattr(owner, name, value)
         return before
 
+    @property
+    def changed(self) -> bool:
+        """Whether anything is not as it was."""
+        return any(owner.__dict__[name] is not it for (owner, name), it in self._before.items())
+
     def undo(self) -> None:
         """Everything is as it was."""
-        for owner, name, value in reversed(self._before):
+        for (owner, name), value in self._before.items():
             setattr(owner, name, value)
-        self._before.clear()
+        assert not self.changed
 
 
 MUTANTS: dict[str, Mutant] = {}

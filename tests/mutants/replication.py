@@ -74,7 +74,9 @@ def gap_is_duplicate(patch: Patch) -> None:
         """The turn's results, with every 45 a duplicate of nothing known."""
 
         def __init__(self, turn: Any) -> None:
-            self.verdicts = [2 if e == 45 else v for v, e in zip(turn.verdicts, turn.errors)]  # noqa: B905
+            self.verdicts = [
+                2 if e == 45 else v for v, e in zip(turn.verdicts, turn.errors, strict=True)
+            ]
             self.errors = [0 if e == 45 else e for e in turn.errors]
             self.offsets, self.ends = list(turn.offsets), list(turn.ends)
 
