@@ -70,8 +70,10 @@ LEASE_SLOTS = 65_536  # leases whose pulses do not overwrite each other: a spars
 LEASE_MS_MAX = 3_600_000  # ms: a lease is a failure detector, an hour is none
 
 # Sockets
-ENDPOINT_MESSAGES_PER_TURN = 1024  # messages taken of one socket in one loop turn: a turn is short
+ENDPOINT_MESSAGES_PER_TURN = 1024  # frames taken of one socket in one loop turn: a turn is short
 ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may exceed it
+GATHERED_FRAMES_MAX = 256  # requests or answers in one message: sockets work by message
+GATHERED_BYTES = 256 * 1024  # bytes likewise: the first frame waits for the last on its way
 HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
 
 # Replication

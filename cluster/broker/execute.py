@@ -17,7 +17,7 @@ from cluster.broker.store import Metadata
 from cluster.broker.syncs import Syncs
 from cluster.core import effects
 from cluster.limits import HARM_AFTER_MS
-from cluster.net.zmq import RouterEndpoint
+from cluster.net.zmq import RouterEndpoint, gathered
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -50,14 +50,21 @@ class Executor:
         self.hangups = 0
 
     def do(self, wanted: effects.Effects) -> None:
-        """Carry out the effects of one step."""
+        """Carry out the effects of one step, the replies to each client gathered."""
+        replies: dict[bytes, list[bytes]] = {}
+        for effect in wanted:
+            if isinstance(effect, effects.Reply):
+                replies.setdefault(effect.connection, []).append(effect.frame)
+        for connection, frames in replies.items():
+            for message in gathered(frames):
+                self._router.send(connection, message)
         for effect in wanted:
             self._do_one(effect)
 
     def _do_one(self, effect: effects.Effect) -> None:
         match effect:
             case effects.Reply():
-                self._router.send(effect.connection, (effect.frame,))
+                pass  # gone with the others
             case effects.Send():
                 self._links.send(effect)
             case effects.Sync():

@@ -5,6 +5,8 @@ telling apart of what arrives on the broker's ROUTER. Messages to a peer leave o
 header frame, and a data frame where there is data; its own arrive on the ROUTER under an identity
 that begins with 1, since those that the ROUTER gives to clients begin with 0.
 
+A client's message holds one request in each frame, gathered by whoever sent it.
+
 Invariant: closing a DEALER drops what was queued on it, so nothing meant for a dead incarnation
 reaches the next one.
 """
@@ -26,6 +28,7 @@ from cluster.core.events import (
     PeerDisconnected,
     PeerTurn,
 )
+from cluster.limits import GATHERED_FRAMES_MAX
 from cluster.net.zmq import DealerEndpoint, RoutedMessage
 
 if TYPE_CHECKING:
@@ -121,8 +124,8 @@ def turns_of(messages: Sequence[RoutedMessage]) -> tuple[list[PeerTurn | ClientT
                 peers.append((bytes(frames[0]), frames[1] if len(frames) == 2 else b""))
             else:
                 malformed += 1
-        elif len(frames) == 1:
-            clients.append(ClientMessage(identity, frames[0]))
+        elif len(frames) <= GATHERED_FRAMES_MAX:
+            clients += [ClientMessage(identity, frame) for frame in frames]
         else:
             malformed += 1
     turns: list[PeerTurn | ClientTurn] = []

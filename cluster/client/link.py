@@ -2,17 +2,19 @@
 
 Owns the DEALER socket and the correlation ids of what is unanswered on it. Every request posted
 gets exactly one reply: the broker's, or None once the connection has ended. A broker may answer
-in any order, and an answer nobody waits for any more is dropped.
+in any order, and an answer nobody waits for any more is dropped. What is posted in one turn of the
+loop leaves as one message with a frame for each request, and answers come back likewise.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import chain
 from typing import TypeVar
 
 from cluster.errors import BrokerUnavailable
-from cluster.net.zmq import DealerEndpoint, Frames
+from cluster.net.zmq import DealerEndpoint, Frames, gathered
 from cluster.wire.apis import (
     CREATE_TOPICS,
     DELETE_TOPICS,
@@ -68,6 +70,7 @@ class Link:
         self._on_down = on_down
         self._pending: dict[int, tuple[int, Reply]] = {}
         self._last_id = 0
+        self._outgoing: list[bytes] = []
         self._closed = False
         self._endpoint = self._connect()
 
@@ -84,11 +87,23 @@ class Link:
         self._last_id = (self._last_id + 1) & 0x7FFFFFFF
         correlation_id = self._last_id
         frame = encode_request(api, VERSIONS[api], correlation_id, self._client_id, body)
-        if not self._endpoint.send((frame,)):
+        if not self._endpoint.connected:
             return False
+        if not self._outgoing:
+            self._loop.call_soon(self._leave)
+        self._outgoing.append(frame)
         if reply is not None:
             self._pending[correlation_id] = (api, reply)
         return True
+
+    def _leave(self) -> None:
+        """Send what was posted in this turn of the loop.
+
+        If the connection has ended meanwhile it is lost with it, which every request is told.
+        """
+        outgoing, self._outgoing = self._outgoing, []
+        for message in gathered(outgoing):
+            self._endpoint.send(message)
 
     async def request(
         self, api: int, body: Message, answer: type[Answer], timeout_ms: int
@@ -124,6 +139,7 @@ class Link:
         """Ends the connection; what is unanswered is told so."""
         if not self._closed:
             self._closed = True
+            self._outgoing.clear()
             self._endpoint.close()
             self._give_up()
 
@@ -137,8 +153,7 @@ class Link:
         )
 
     def _on_turn(self, messages: list[Frames]) -> None:
-        for frames in messages:
-            frame = frames[0]
+        for frame in chain.from_iterable(messages):
             entry = self._pending.pop(int.from_bytes(frame[:4]), None)
             if entry is None:
                 continue
@@ -160,6 +175,7 @@ class Link:
             self._endpoint = self._connect()
 
     def _went(self) -> None:
+        self._outgoing.clear()
         self._give_up()
         self._on_down(self)
 

@@ -15,7 +15,7 @@ Invariants:
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -25,6 +25,8 @@ from cluster.limits import (
     ENDPOINT_BYTES_PER_TURN,
     ENDPOINT_MESSAGES_PER_TURN,
     FRAME_BYTES_MAX,
+    GATHERED_BYTES,
+    GATHERED_FRAMES_MAX,
     HANDSHAKE_MS,
 )
 
@@ -50,6 +52,25 @@ _view: Callable[[Any], memoryview] = memoryview
 _CONNECTED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _DISCONNECTED = int(zmq.EVENT_DISCONNECTED)
 _WATCHED = _CONNECTED | _DISCONNECTED
+
+
+def gathered(frames: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Frames that may stand alone, as few messages in the same order.
+
+    A message costs both ends a wake-up of libzmq's thread and a look at the socket, whatever is
+    in it. It arrives as a whole, so a large frame travels alone.
+    """
+    message: list[bytes] = []
+    size = 0
+    for frame in frames:
+        full = size + len(frame) > GATHERED_BYTES or len(message) == GATHERED_FRAMES_MAX
+        if message and full:
+            yield message
+            message, size = [], 0
+        message.append(frame)
+        size += len(frame)
+    if message:
+        yield message
 
 
 class _Pump:
@@ -156,16 +177,18 @@ class RouterEndpoint:
     def _turn(self) -> None:
         socket = self._socket
         messages: list[RoutedMessage] = []
-        budget = ENDPOINT_BYTES_PER_TURN
+        budget, room = ENDPOINT_BYTES_PER_TURN, self._limit
         more = _number(socket, _EVENTS) & _POLLIN != 0
-        while more and len(messages) < self._limit and budget > 0:
+        while more and room > 0 and budget > 0:
             try:
                 identity = _recv(socket, _NOBLOCK)
             except zmq.Again:
                 more = False
                 break
             frames = _receive_frames(socket)
-            budget -= frames[-1].nbytes
+            room -= len(frames)
+            for frame in frames:
+                budget -= frame.nbytes
             messages.append((identity, frames))
         if more:
             self._pump.again()
@@ -255,15 +278,17 @@ class DealerEndpoint:
     def _turn(self) -> None:
         socket = self._socket
         messages: list[Frames] = []
-        budget = ENDPOINT_BYTES_PER_TURN
+        budget, room = ENDPOINT_BYTES_PER_TURN, self._limit
         more = _number(socket, _EVENTS) & _POLLIN != 0
-        while more and len(messages) < self._limit and budget > 0:
+        while more and room > 0 and budget > 0:
             try:
                 frames = _receive_frames(socket)
             except zmq.Again:
                 more = False
                 break
-            budget -= frames[-1].nbytes
+            room -= len(frames)
+            for frame in frames:
+                budget -= frame.nbytes
             messages.append(frames)
         if more:
             self._pump.again()

@@ -8,6 +8,7 @@ import pytest
 from cluster.broker.links import Links, turns_of
 from cluster.core.effects import Peer, Send
 from cluster.core.events import ClientTurn, Event, PeerConnected, PeerDisconnected, PeerTurn
+from cluster.limits import GATHERED_FRAMES_MAX
 from cluster.net.zmq import RoutedMessage, RouterEndpoint
 
 CLIENT, BROKER = b"\x00abcd", b"\x01abcd"
@@ -21,7 +22,7 @@ def test_turn_of_one_loop_turn_is_one_event_of_each_kind_in_order() -> None:
     turns, malformed = turns_of([
         (CLIENT, frames(b"1")),
         (BROKER, frames(b"a", b"data")),
-        (CLIENT, frames(b"2")),
+        (CLIENT, frames(b"2", b"3")),
         (BROKER, frames(b"b")),
     ])  # fmt: skip
     assert malformed == 0
@@ -35,12 +36,13 @@ def test_turn_of_one_loop_turn_is_one_event_of_each_kind_in_order() -> None:
     assert [(m.connection, bytes(m.frame)) for m in clients.messages] == [
         (CLIENT, b"1"),
         (CLIENT, b"2"),
+        (CLIENT, b"3"),
     ]
 
 
 def test_messages_with_a_wrong_number_of_frames_are_counted() -> None:
     messages: list[RoutedMessage] = [
-        (CLIENT, frames(b"", b"1")),
+        (CLIENT, frames(*[b"request"] * (GATHERED_FRAMES_MAX + 1))),
         (BROKER, frames(b"a", b"b", b"c")),
     ]
     assert turns_of(messages) == ([], 2)

@@ -19,6 +19,7 @@ class Peer:
 
     def __init__(self) -> None:
         self.requests: list[tuple[bytes, int]] = []
+        self.messages = 0
         self.received = asyncio.Event()
         self.router = RouterEndpoint(
             asyncio.get_running_loop(), "127.0.0.1:0", on_turn=self._on_turn
@@ -32,9 +33,11 @@ class Peer:
 
     def _on_turn(self, turn: list[RoutedMessage]) -> None:
         for peer, frames in turn:
-            header, _ = decode_request(frames[0])
-            assert header.client_id == "me"
-            self.requests.append((peer, header.correlation_id))
+            self.messages += 1
+            for frame in frames:
+                header, _ = decode_request(frame)
+                assert header.client_id == "me"
+                self.requests.append((peer, header.correlation_id))
         self.received.set()
 
     def _note(self, change: str) -> None:
@@ -80,6 +83,21 @@ async def test_answers_in_any_order_reach_their_requests(peer: Peer) -> None:
     peer.answer(*two, controller=2)
     peer.answer(*one, controller=1)
     assert [(await first).controller_id, (await second).controller_id] == [1, 2]
+
+
+async def test_what_is_asked_in_one_turn_travels_as_one_message_and_may_be_answered_so(
+    peer: Peer,
+) -> None:
+    asked = [ask(peer) for _ in range(3)]
+    wanted = [await peer.request() for _ in asked]
+    assert peer.messages == 1
+    frames = [
+        encode_response(METADATA, 12, correlation, MetadataResponse(controller_id=correlation))
+        for _, correlation in wanted
+    ]
+    peer.router.send(wanted[0][0], frames)
+    answers = [(await one).controller_id for one in asked]
+    assert answers == [correlation for _, correlation in wanted]
 
 
 async def test_an_answer_that_nobody_waits_for_is_dropped(peer: Peer) -> None:

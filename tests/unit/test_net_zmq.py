@@ -9,7 +9,8 @@ import pytest
 import uvloop
 import zmq
 
-from cluster.net.zmq import DealerEndpoint, Frames, RoutedMessage, RouterEndpoint
+from cluster.limits import GATHERED_BYTES, GATHERED_FRAMES_MAX
+from cluster.net.zmq import DealerEndpoint, Frames, RoutedMessage, RouterEndpoint, gathered
 
 
 class Inbox:
@@ -305,3 +306,13 @@ async def test_peer_that_hangs_up_with_messages_waiting_ends_nobody(closing: Clo
     time.sleep(0.3)  # noqa: ASYNC251
     await inbox.until(lambda: len(inbox.messages) > 1_000)
     context.term()
+
+
+def test_frames_are_gathered_in_order_up_to_a_count_and_a_size() -> None:
+    small = [b"%d" % number for number in range(2 * GATHERED_FRAMES_MAX + 1)]
+    messages = list(gathered(small))
+    assert [frame for message in messages for frame in message] == small
+    assert [len(message) for message in messages] == [GATHERED_FRAMES_MAX, GATHERED_FRAMES_MAX, 1]
+    large = bytes(GATHERED_BYTES)
+    assert list(gathered([b"1", large, b"2", b"3"])) == [[b"1"], [large], [b"2", b"3"]]
+    assert list(gathered([])) == []
