@@ -18,6 +18,8 @@ from tests.sim.wire import Wire
 
 TOPIC = "orders"
 ID_PATIENCE = 50 * MS
+LULL = 0.02  # of writes are followed by a long pause
+LULL_LASTS = 1_200 * MS
 
 ResolvedTold = Callable[[int, Outcome, tuple[str, int]], None]
 """(partition, outcome, content of the batch)."""
@@ -79,6 +81,8 @@ class Producer:
             return
         self.write(rng.randrange(self.partitions), rng.randrange(1, self.habits.burst + 1))
         pause = rng.randrange(1, self.habits.pause_ms * MS)
+        if clock.chance(LULL):
+            pause += LULL_LASTS
         clock.after(pause, lambda: self.write_until(end))
 
     def write(self, partition: int, count: int) -> None:
