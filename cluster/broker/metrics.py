@@ -165,6 +165,11 @@ PARTITION_METRICS: Sequence[PartitionMetric] = (
         lambda p: p.terms_led,
     ),
     PartitionMetric(
+        "oncelog_producer_state_differs_total", "counter",
+        "Times a follower's producer state was not its leader's.",
+        lambda p: p.replica.differed,
+    ),
+    PartitionMetric(
         "oncelog_stream_messages_dropped_total", "counter",
         "Replication messages of another stream or term, which were dropped.",
         lambda p: p.dropped,

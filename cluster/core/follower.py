@@ -36,6 +36,8 @@ class Follower:
         self._stream = 0
         self._open = False
         self._asked = False
+        self._compared = -1
+        self._differs = False
         self._acked = -1
         self._whole_at = 0
         self._ask_again_ms = now_ms
@@ -69,6 +71,7 @@ class Follower:
             end_offset=replica.counted_end,
             doubtful=replica.log.doubtful,
             store_id=store_id,
+            differs=self._differs,
         )  # fmt: skip
         self._around.out.control(self.leader, request)
 
@@ -88,7 +91,7 @@ class Follower:
         if replica.cut or replica.log.next_offset != answer.truncate_to:
             self.ask(now_ms)
             return
-        self._open = True
+        self._open, self._compared = True, -1
         self._whole_at = answer.leader_end
         replica.commit(answer.high_watermark)
         self.acknowledge()
@@ -111,10 +114,11 @@ class Follower:
         if not self._open or push.stream != self._stream or push.leader_epoch != self.epoch:
             self.dropped += 1
             return False
-        if push.base_offset > replica.log.next_offset:
+        before = replica.log.next_offset
+        if push.base_offset > before:
             self.ask(now_ms)  # something before it was lost on the way
             return False
-        if push.length == 0 or push.base_offset < replica.log.next_offset:
+        if push.length == 0 or push.base_offset < before:
             # A question how far this log is, or data of this stream that is here already.
             self._acked = -1
         else:
@@ -127,8 +131,26 @@ class Follower:
                 self.dropped += 1
                 self._open = False  # asked again later, not at once: it may be wrong again
                 return False
+        if push.digest and push.base_offset == before and not self._same(push.digest):
+            return False
         replica.commit(push.high_watermark)
         return bool(push.length)
+
+    def _same(self, digest: int) -> bool:
+        """Whether the producer state is the leader's; if not, acknowledge nothing (rule 5).
+
+        It is made anew from the log, and the next stream starts with that. If it differs again,
+        this replica stays out of the in-sync set, and its data is kept for whoever looks into it.
+        """
+        if digest == self.replica.digest:
+            self._compared, self._differs = self.replica.log.next_offset, False
+            return True
+        self.replica.differed += 1
+        if not self._differs:
+            with suppress(DiskError):  # the log has failed then, and is recovered as such
+                self.replica.log.rebuild_table()
+        self._open, self._differs = False, True
+        return False
 
     def acknowledge(self) -> None:
         """Tell the leader how far this log counts, if that moved."""
@@ -140,7 +162,9 @@ class Follower:
         if replica.log.doubtful and end >= self._whole_at:
             with suppress(DiskError):  # doubtful for longer than needed: tried at the next one
                 replica.log.clear_doubtful()
-        ack = stream.AckHeader(replica.topic_id, replica.index, self.epoch, self._stream, end)
+        ack = stream.AckHeader(
+            replica.topic_id, replica.index, self.epoch, self._stream, end, self._compared
+        )
         self._around.out.ack(self.leader, ack)
 
     def disconnected(self, node_id: int) -> None:

@@ -146,7 +146,8 @@ class Leader:
         self.close_stream(node_id)
         value = self.record.value
         member = node_id in insync.maximal(value, self._proposed)
-        if member and agreed < self.replica.high_watermark and node_id not in value.doubtful:
+        suspect = request.differs or agreed < self.replica.high_watermark
+        if member and suspect and node_id not in value.doubtful:
             self._openings[node_id] = (incarnation, request)
             self._propose(insync.distrusted(value, node_id, self.replica.min_insync))
             return
@@ -227,6 +228,7 @@ class Leader:
             or follower.incarnation != incarnation
         ):
             return False
+        follower.compared = max(follower.compared, ack.compared)
         freed = self.followers.acknowledge(follower, ack.end_offset, now_ms)
         link = self._around.out.links.get(node_id)
         if link is not None:
@@ -242,6 +244,8 @@ class Leader:
         whole = follower.acked >= max(self.replica.high_watermark, self.epoch_start)
         if not whole or follower.acked < follower.whole_at:
             return
+        if follower.compared < self.epoch_start:
+            return  # one equal comparison in this term is asked for (rule 5)
         if node_id in value.doubtful:
             self._propose(insync.trusted(value, node_id), follower)
         elif node_id not in value.isr:
@@ -286,15 +290,17 @@ class Leader:
         for follower in self.followers.streams():
             end = self.replica.log.next_offset
             behind = follower.sent > follower.acked
-            if behind or (follower.sent == end and told != self._told):
+            unsure = follower.compared < self.epoch_start
+            if behind or (follower.sent == end and (unsure or told != self._told)):
                 self._push(follower, follower.sent, follower.sent, memoryview(b""))
 
     def _push(
         self, follower: FollowerStream, base_offset: int, next_offset: int, data: memoryview
     ) -> None:
+        digest = self.replica.digest if next_offset == self.replica.log.next_offset else 0
         header = stream.PushHeader(
             self.replica.topic_id, self.replica.index, self.epoch, follower.number,
-            base_offset, len(data), 0, self.replica.high_watermark,
+            base_offset, len(data), digest, self.replica.high_watermark,
         )  # fmt: skip
         self._around.out.push(follower.node_id, header, data)
         self.followers.sent(follower, next_offset, len(data))

@@ -42,6 +42,8 @@ class Replica:
     cut: bool = False
     """The log was cut since the checkpoints were written: nothing follows until they are lowered,
     or a recovery would believe that what follows had been synced."""
+    differed: int = 0
+    """How often the producer state was not the leader's."""
     topic_id: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,6 +59,11 @@ class Replica:
     def min_insync(self) -> int:
         """The topic's min.insync.replicas."""
         return int(self.topic.config.get("min.insync.replicas", "1"))
+
+    @property
+    def digest(self) -> int:
+        """The producer state at the log's end as a number that is never 0 (rule 5)."""
+        return self.log.table.digest | 1
 
     @property
     def expiration_ms(self) -> int:

@@ -56,6 +56,8 @@ class FollowerStream:
     """The leader's end when the stream opened: a doubtful follower is whole again there."""
     progress_ms: int
     """When `acked` last moved, or there was nothing to acknowledge."""
+    compared: int = -1
+    """Where the follower last found its producer state equal to the leader's."""
     keeping_up_since_ms: int | None = None
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     """(end offset, bytes) of every push that is not acknowledged."""

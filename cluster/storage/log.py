@@ -176,6 +176,16 @@ class Log:
         if not self.table.rollback(offset):
             rebuild_table(self.table, self._snapshots, self._segments)
 
+    def rebuild_table(self) -> None:
+        """Make the table anew from the batches alone: it was not what the leader's is (rule 5).
+
+        What it was is kept aside. Snapshots go: they may have been taken of it.
+        """
+        with self._failed_on_error():
+            replace_file(self._disk, f"{self.directory}/{names.DIFFERED}", self.table.dump())
+            self._snapshots.drop_all()
+            rebuild_table(self.table, self._snapshots, self._segments)
+
     def advance_high_watermark(self, offset: int) -> None:
         """Nothing below will be rewound any more: forget how."""
         self.table.trim(offset)

@@ -17,6 +17,7 @@ SEGMENT_SUFFIXES = (LOG, INDEX, TIME_INDEX, TRANSACTION_INDEX)
 EPOCHS = "leader-epoch-checkpoint"
 METADATA = "partition.metadata"
 DOUBTFUL = "doubtful"
+DIFFERED = "differed.windows"  # a producer table that was not the leader's, for whoever asks why
 FAILED_SYNC = "failed-sync"
 
 DELETED = "-delete"

@@ -27,7 +27,7 @@ CONTROL = 3
 
 _ENVELOPE = struct.Struct(">BBiqq")
 _PUSH = struct.Struct(">16siiIqIQq")
-_ACK = struct.Struct(">16siiIq")
+_ACK = struct.Struct(">16siiIqq")
 ENVELOPE_BYTES = _ENVELOPE.size
 PUSH_BYTES = _PUSH.size
 ACK_BYTES = _ACK.size
@@ -60,7 +60,8 @@ class Envelope(NamedTuple):
 class PushHeader(NamedTuple):
     """One partition's part of a push: `length` bytes of whole batches from `base_offset` on.
 
-    `digest` is the leader's producer-state digest at the end of the batches, 0 when absent.
+    `digest` is the leader's producer-state digest at the end of the batches, 0 when they end
+    before its log does.
     """
 
     topic_id: bytes
@@ -74,13 +75,18 @@ class PushHeader(NamedTuple):
 
 
 class AckHeader(NamedTuple):
-    """The follower holds everything below `end_offset`, as durably as the topic asks."""
+    """The follower holds everything below `end_offset`, as durably as the topic asks.
+
+    At offset `compared` its producer state was last found equal to the leader's, -1 for never on
+    this stream.
+    """
 
     topic_id: bytes
     partition: int
     leader_epoch: int
     stream: int
     end_offset: int
+    compared: int
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False, tag="hello"):
@@ -106,6 +112,8 @@ class OpenStream(msgspec.Struct, frozen=True, gc=False, tag="open"):
     end_offset: Offset
     doubtful: bool
     store_id: str
+    differs: bool = False
+    """The follower's producer state was not the leader's when they were last compared."""
 
 
 class StreamOpened(msgspec.Struct, frozen=True, gc=False, tag="opened"):

@@ -126,7 +126,7 @@ def test_acknowledgement_of_any_end_counts_for_no_more_than_was_sent(
     leader, follower = world.leader(), follower_of(world)
     partition = world.partition(leader)
     led, number = stream_of(world, follower)
-    ack = stream.AckHeader(partition.replica.topic_id, 0, led.epoch, number, end)
+    ack = stream.AckHeader(partition.replica.topic_id, 0, led.epoch, number, end, -1)
     header = envelope(world, stream.ACK, follower, leader) + stream.encode_acks([ack])
     deliver(world, leader, header)
     assert partition.replica.high_watermark == 1

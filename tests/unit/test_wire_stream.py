@@ -33,7 +33,7 @@ def test_lengths_that_do_not_add_up_are_refused() -> None:
 
 
 def test_acknowledgements_round_trip() -> None:
-    acks = [stream.AckHeader(TOPIC, 3, 7, 1, 2**62)]
+    acks = [stream.AckHeader(TOPIC, 3, 7, 1, 2**62, 2**61)]
     assert stream.read_acks(OPENING + stream.encode_acks(acks)) == acks
 
 
