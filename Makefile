@@ -42,7 +42,7 @@ bench: $(DEV)  ## every benchmark at full size (ARGS="cluster" or any part of a 
 bench-smoke: $(DEV)  ## every benchmark on tiny inputs, so that none rots
 	$(PY) -m benchmarks --smoke
 bench-fastseq: $(DEV)  ## the hot path alone
-	$(PY) -m benchmarks micro.fastseq $(ARGS)
+	$(PY) -m benchmarks.micro.fastseq $(ARGS)
 
 sim: $(DEV)  ## simulate a cluster (ARGS="--seed N")
 	$(PY) -m tests.sim $(ARGS)
