@@ -22,9 +22,10 @@ from _fastseq.control cimport control_run
 from _fastseq.digest cimport table_collect, table_digest, window_cells
 from _fastseq.dump cimport dump_kafka, dump_own, load_kafka, load_own
 from _fastseq.entry cimport (
-    LIVE, NOT_FOUND, WINDOW, Batch, Cell, Entry, Floor, Table, entry_at, producer_hash,
-    sequence_add, table_find,
+    LIVE, NOT_FOUND, WINDOW, Batch, Cell, Entry, Table, entry_at, producer_hash, sequence_add,
+    table_find,
 )
+from _fastseq.entry cimport Floor as Slot
 from _fastseq.floors cimport (
     EPOCH_LAST, FLOOR_WHOLE, floor_find, floor_lives, floor_place, floors_reserve, floors_settle,
 )
@@ -56,13 +57,12 @@ ProducerEntry = namedtuple("ProducerEntry", [
     "producer_id", "producer_epoch", "accepted", "last_timestamp", "batches"])
 ProducerEntry.__doc__ = """A producer: `batches` oldest first; `accepted` counts records."""
 
-FloorValue = namedtuple("Floor", ["producer_id", "producer_epoch", "next_sequence", "whole"])
-FloorValue.__doc__ = """What is left of an expired or fenced producer.
+Floor = namedtuple("Floor", ["producer_id", "producer_epoch", "next_sequence", "whole"])
+Floor.__doc__ = """What is left of an expired or fenced producer.
 
 Only `next_sequence` may follow in this epoch, `whole` says that the epoch had accepted everything
 before it. With FENCED_EPOCH nothing is accepted any more.
 """
-globals()["Floor"] = FloorValue
 FENCED_EPOCH = EPOCH_LAST
 
 
@@ -173,8 +173,8 @@ cdef object entry_value(const Table* t, const Entry* entry):
         tuple([cached_value(&cells[i]) for i in range(count)]))
 
 
-cdef object floor_value(const Floor* floor):
-    return FloorValue(
+cdef object floor_value(const Slot* floor):
+    return Floor(
         floor.producer_id, floor.epoch, floor.next_sequence, floor.state & FLOOR_WHOLE != 0)
 
 
@@ -270,7 +270,7 @@ cdef class ProducerTable:
     def floor(self, producer_id):
         """Return the floor of a producer, None if it has none."""
         cdef int64_t wanted = integer(producer_id, "producer_id", -INT64_MAX, INT64_MAX)
-        cdef const Floor* slot = floor_find(&self.state, wanted)
+        cdef const Slot* slot = floor_find(&self.state, wanted)
         return None if slot == NULL or not floor_lives(slot) else floor_value(slot)
 
     def floors_after(self, producer_id, limit):
