@@ -6,7 +6,6 @@ Threads are told apart by the names that libzmq, libuv and the broker give them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,14 +17,25 @@ OTHER = "other threads"
 KINDS = (MAIN, IO, SYNC, STORE, OTHER)
 
 
-def cpu_seconds(pids: Iterable[int]) -> Counter[str]:
+class Spent(dict[str, float]):
+    """Seconds by kind of thread, 0 for a kind that there is not."""
+
+    def __missing__(self, kind: str) -> float:
+        return 0.0
+
+    def total(self) -> float:
+        """Seconds of all threads."""
+        return sum(self.values())
+
+
+def cpu_seconds(pids: Iterable[int]) -> Spent:
     """CPU seconds of all threads of these processes so far, by kind of thread."""
-    seconds: Counter[str] = Counter()
+    seconds = Spent()
     for pid in pids:
         for task in sorted(Path(f"/proc/{pid}/task").iterdir()):
             name = (task / "comm").read_text().strip()
             spent = int((task / "schedstat").read_text().split()[0])
-            seconds[_kind(name, main=task.name == str(pid))] += spent / 1e9  # type: ignore[assignment]
+            seconds[_kind(name, main=task.name == str(pid))] += spent / 1e9
     return seconds
 
 
