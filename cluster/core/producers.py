@@ -20,9 +20,6 @@ from cluster.core.image import Image
 from cluster.core.outbox import Outbox
 from cluster.limits import PRODUCER_ID_BLOCK, REFUTED_IDS_MAX
 
-Handout = Callable[[int, int], None]
-"""Takes (error, producer id)."""
-
 
 class ProducerIds:
     """Hands out producer ids on one broker."""

@@ -34,10 +34,10 @@ LOCK_NAME = "supervisor.lock"
 BROKERS_DEFAULT = 3
 REPLICAS_DEFAULT = 3
 IN_SYNC_DEFAULT = 2
-BROKERS_MAX = 99  # so that base port, + 100 and + 200 give ranges that do not meet
-ZMQ_PORT, KAFKA_PORT, METRICS_PORT = 5550, 9092, 9650
-KAFKA_STEP, METRICS_STEP = 100, 200
-"""With a base port: ZeroMQ from it on, Kafka and metrics this much higher."""
+BROKERS_MAX = 99  # below METRICS_STEP, so that the two ranges of ports do not meet
+ZMQ_PORT, METRICS_PORT = 5550, 9650
+METRICS_STEP = 200
+"""With a base port: ZeroMQ from it on, metrics this much higher."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,8 +29,6 @@ _ENVELOPE = struct.Struct(">BBiqq")
 _PUSH = struct.Struct(">16siiIqIQq")
 _ACK = struct.Struct(">16siiIqq")
 ENVELOPE_BYTES = _ENVELOPE.size
-PUSH_BYTES = _PUSH.size
-ACK_BYTES = _ACK.size
 
 
 TopicId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
