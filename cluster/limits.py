@@ -120,5 +120,5 @@ CLIENT_REQUEST_MS = 10_000  # ms one broker has to answer an admin or offset req
 
 # Producer state
 PRODUCER_EXPIRATION_MS = 86_400_000  # ms an idle producer is remembered: Kafka's default, a day
-FLOORS_MAX = 1_000_000  # expired producers remembered by a floor each, per partition: 24 MB at most
-FLOORS_COLLAPSED = 100_000  # floors that one batch turns into the mark
+FLOORS_MAX = 100_000  # expired producers with a floor each, per partition: a collapse takes 1 ms
+FLOORS_COLLAPSED = 50_000  # floors that one batch turns into the mark
