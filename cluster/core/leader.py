@@ -64,7 +64,7 @@ class Leader:
         self.epoch_start = log.next_offset
         self.sweep = Sweep(log.next_offset, now_ms, replica.expiration_ms)
         self._tell_term()
-        self.settle(now_ms)
+        self.settle()
 
     @property
     def members_present(self) -> bool:
@@ -90,7 +90,7 @@ class Leader:
         openings, self._openings = self._openings, {}
         for node_id, (incarnation, request) in openings.items():
             self.open_stream(node_id, incarnation, request, now_ms, again=True)
-        self.settle(now_ms)
+        self.settle()
 
     def _propose(
         self, value: records.PartitionRecord | None, vouched: FollowerStream | None = None
@@ -307,7 +307,7 @@ class Leader:
 
     # -- the high watermark -------------------------------------------------------------------
 
-    def settle(self, now_ms: int) -> bool:
+    def settle(self) -> bool:
         """Move the high watermark and answer whom that satisfies. True when it moved."""
         replica, out, quorum = self.replica, self._around.out, self._quorum_now()
         own_end = replica.counted_end

@@ -99,7 +99,7 @@ class Membership:
         if self._busy or self.failure is not None or self.stopping:
             return
         if self.stage is Stage.STARTING:
-            self._find_cluster(now_ms)
+            self._find_cluster()
         if self.stage is Stage.REGISTERING and not self._waiting(now_ms):
             self._register()
         elif self.stage is Stage.OPENING_SESSION and not self._waiting(now_ms):
@@ -110,7 +110,7 @@ class Membership:
     def _waiting(self, now_ms: int) -> bool:
         return self._busy or (self._again_ms is not None and now_ms < self._again_ms)
 
-    def _find_cluster(self, now_ms: int) -> None:
+    def _find_cluster(self) -> None:
         cluster, known = self._image.cluster, self._intro.known_cluster_id
         if cluster is None:
             value = records.ClusterRecord(known or self._intro.new_cluster_id)

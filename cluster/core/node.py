@@ -187,7 +187,7 @@ class Node:
         intro = self.settings.introduction(self.logs, highest_epoch, highest_producer_id)
         self.membership = Membership(intro, self.image, self.out, self._serve)
 
-    def _serve(self, now_ms: int) -> None:
+    def _serve(self, _now_ms: int) -> None:
         """An incarnation begins: take the roles that the store gives it."""
         assert self.image.cluster is not None
         try:

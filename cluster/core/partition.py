@@ -2,7 +2,7 @@
 
 Composes the stages of a record's way. The role follows from the partition's record alone: whoever
 it names as leader leads, in that incarnation only (rule 9); every other replica follows; a
-replica whose log failed rests. Every change of role goes through `_become`.
+replica whose log failed rests. Every role may follow every other; each ends in `_become`.
 """
 
 from __future__ import annotations
@@ -31,13 +31,6 @@ class Resting:
 
 
 Role = Leader | Follower | Resting
-
-MOVES: dict[type[Role], frozenset[type[Role]]] = {
-    Resting: frozenset({Leader, Follower, Resting}),
-    Follower: frozenset({Leader, Follower, Resting}),
-    Leader: frozenset({Leader, Follower, Resting}),
-}
-"""Every role may follow every other: a term ends by a newer record, never by its own choice."""
 
 
 class Partition:
@@ -142,12 +135,15 @@ class Partition:
             and role.leader_incarnation == value.leader_incarnation
         )
 
-    def _become(self, role: Resting | None) -> None:
-        """Leave the present role; `None` when the next one is made right after."""
-        wanted: type[Role] = Resting if role is not None else Follower
-        assert wanted in MOVES[type(self.role)]
+    def _become(
+        self, role: Resting | None, error: int = errors.NOT_LEADER_OR_FOLLOWER.number
+    ) -> None:
+        """Leave the present role; `None` when the next one is made right after.
+
+        Whoever waits for a leader is answered `error`.
+        """
         if isinstance(self.role, Leader):
-            self.role.end_term()
+            self.role.end_term(error)
         elif isinstance(self.role, Follower):
             self.dropped += self.role.dropped
         self.role = Resting("between roles") if role is None else role
@@ -243,13 +239,9 @@ class Partition:
         above the last synced end is kept or reported. A write that failed and could not be taken
         back leaves the log in the same state.
         """
-        led = self.leader
-        if led is not None:
-            led.end_term(errors.KAFKA_STORAGE_ERROR.number)
-            self._resigned = led.epoch
-            self.role = Resting("a sync failed")
-        else:
-            self._become(Resting("a sync failed"))
+        if self.leader is not None:
+            self._resigned = self.leader.epoch
+        self._become(Resting("a sync failed"), errors.KAFKA_STORAGE_ERROR.number)
         self._look_resting(now_ms)
 
     def _resign(self, epoch: int) -> None:
@@ -264,7 +256,7 @@ class Partition:
         """After appends, acks or syncs: move what they allow. True when the watermark moved."""
         match self.role:
             case Leader() as leader:
-                moved = leader.settle(now_ms)
+                moved = leader.settle()
                 leader.catch_up()
                 return moved
             case Follower() as follower:
