@@ -100,7 +100,9 @@ class Controller:
         """When an election must do with the answers it has; nothing is decided during a write."""
         if self._writing:
             return None
-        return min((e.deadline_ms for e in self._elections.values()), default=None)
+        if not self._elections:
+            return None
+        return min(election.deadline_ms for election in self._elections.values())
 
     def _raise_bounds(self) -> bool:
         highest = max(

@@ -12,6 +12,7 @@ incarnation, of the sender or of this broker, is dropped and counted (rule 8).
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 
@@ -94,11 +95,12 @@ class Node:
         """When `Tick` is due, whatever else happens; in the past when there is work now."""
         if self.serving and self.replicas.behind:
             return self._next_look_ms - LOOK_MS
-        due = [self._next_look_ms]
-        if self.controller is not None:
-            due.append(self.controller.next_deadline_ms() or self._next_look_ms)
-        due.append(self.requests.fetches.next_deadline_ms() or self._next_look_ms)
-        return min(due)
+        due = self._next_look_ms
+        fetches = self.requests.fetches.next_deadline_ms()
+        if fetches is not None and fetches < due:
+            due = fetches
+        elections = None if self.controller is None else self.controller.next_deadline_ms()
+        return due if elections is None else min(due, elections)
 
     def step(self, event: events.Event, now_ms: int) -> list[effects.Effect]:
         """Take one event; what must be done about it, in order."""
@@ -352,7 +354,6 @@ class SyncTimes:
         """One sync took this long."""
         self.count += 1
         self.total_ns += nanoseconds
-        for bound in self.BOUNDS_NS:
-            if nanoseconds <= bound:
-                self.buckets[bound] += 1
-                return
+        at = bisect_left(self.BOUNDS_NS, nanoseconds)
+        if at < len(self.BOUNDS_NS):
+            self.buckets[self.BOUNDS_NS[at]] += 1
