@@ -140,13 +140,14 @@ class Topics:
         if not 1 <= partitions <= PARTITIONS_PER_TOPIC_MAX:
             reason = f"partitions must be from 1 to {PARTITIONS_PER_TOPIC_MAX}"
             return _refused(wish.name, errors.INVALID_PARTITIONS, reason)
-        nodes = self._image.alive_nodes()
+        most = min(len(self._image.brokers), REPLICAS_MAX)
         replicas = wish.replication_factor
         if replicas == -1:
-            replicas = min(self._defaults.replicas, len(nodes))
-        if not 1 <= replicas <= min(len(nodes), REPLICAS_MAX):
-            reason = f"replicas must be from 1 to {min(len(nodes), REPLICAS_MAX)}, the brokers here"
+            replicas = min(self._defaults.replicas, most)
+        if not 1 <= replicas <= most:
+            reason = f"replicas must be from 1 to {most}, the brokers here"
             return _refused(wish.name, errors.INVALID_REPLICATION_FACTOR, reason)
+        nodes = self._hosts(replicas)
         if self._crowded(nodes, partitions * replicas):
             reason = f"a broker holds at most {REPLICAS_PER_BROKER_MAX} replicas, each an open file"
             return _refused(wish.name, errors.INVALID_PARTITIONS, reason)
@@ -158,6 +159,15 @@ class Topics:
             return _refused(wish.name, errors.INVALID_CONFIG, str(error))
         topic = TopicRecord(wish.name, self._new_id(wish.name), partitions, replicas, config)
         return topic, self._partitions(topic, nodes)
+
+    def _hosts(self, replicas: int) -> list[int]:
+        """Brokers to place on: those alive, and of the others as many as the wish still needs.
+
+        Who is away for a moment joins its replicas when it is back; until then it is not in sync.
+        """
+        alive = self._image.alive_nodes()
+        away = [node for node in sorted(self._image.brokers) if node not in alive]
+        return alive + away[: max(0, replicas - len(alive))]
 
     def _crowded(self, nodes: list[int], more: int) -> bool:
         """Whether so many more replicas are too many for one of these brokers; they go round."""
@@ -176,17 +186,19 @@ class Topics:
     def _partitions(self, topic: TopicRecord, nodes: list[int]) -> list[PartitionRecord]:
         made = []
         for placed in elections.place(topic.partitions, topic.replicas, nodes, self._load()):
-            incarnation = self._image.alive(placed[0])
-            assert incarnation is not None
+            insync = tuple(node for node in placed if self._image.alive(node) is not None)
+            replicas = (*insync, *(node for node in placed if node not in insync))
+            incarnation = self._image.alive(replicas[0])
+            assert incarnation is not None, "whoever places is alive itself"
             made.append(
                 PartitionRecord(
-                    leader=placed[0],
+                    leader=replicas[0],
                     leader_incarnation=incarnation,
                     leader_epoch=0,
-                    replicas=placed,
-                    isr=placed,
+                    replicas=replicas,
+                    isr=insync,
                     doubtful=(),
-                    stores=tuple(self._image.store_id(node, topic) or "" for node in placed),
+                    stores=tuple(self._image.store_id(node, topic) or "" for node in replicas),
                 )
             )
         return made

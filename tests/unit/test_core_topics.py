@@ -229,3 +229,19 @@ def test_what_waits_on_a_topic_is_answered_when_it_is_deleted(world: World) -> N
         4_711: errors.NOT_LEADER_OR_FOLLOWER.number,
         4_712: errors.UNKNOWN_TOPIC_OR_PARTITION.number,
     }
+
+
+def test_a_broker_that_is_away_for_a_moment_gets_its_replica_and_joins_later() -> None:
+    world = World(3)
+    world.run(1_000)
+    away = next(node_id for node_id in world.nodes if node_id != world.controller())
+    world.kill(away)
+    world.run(1_000)
+    assert world.create() == 0
+    record = world.record()
+    assert set(record.replicas) == {1, 2, 3}
+    assert away not in record.isr
+    assert record.leader in record.isr
+    world.start(away)
+    world.run(5_000)
+    assert set(world.record().isr) == {1, 2, 3}
