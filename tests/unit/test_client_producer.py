@@ -20,6 +20,7 @@ from cluster.errors import OncelogError
 from cluster.wire import messages as m
 from cluster.wire.schema import Message
 from tests.unit.fake_broker import FakeCluster
+from tests.unit.ports import freed
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ async def test_a_broker_that_vanishes_and_returns_costs_no_record(cluster: FakeC
         await producer.send("t", b"first", partition=0)
         cluster.stop(1)
         run = producer.submit_many("t", 0, [(None, b"%d" % n) for n in range(100)])
-        await asyncio.sleep(0)
+        await freed(cluster.addresses[1])
         cluster.listen(1)
         await run
     assert cluster.values("t", 0) == [b"first", *(b"%d" % n for n in range(100))]

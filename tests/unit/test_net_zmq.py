@@ -11,6 +11,7 @@ import zmq
 
 from cluster.limits import GATHERED_BYTES, GATHERED_FRAMES_MAX
 from cluster.net.zmq import DealerEndpoint, Frames, RoutedMessage, RouterEndpoint, gathered
+from tests.unit.ports import freed
 
 
 class Inbox:
@@ -183,6 +184,7 @@ async def test_a_dealer_queues_nothing_without_a_connection(closing: Closing) ->
     router.close()
     await client.until(lambda: not dealer.connected)
     assert not dealer.send([b"into the void"])
+    await freed(address)
     again = listen(closing, server, address)
     await client.until(lambda: dealer.connected)
     assert client.signals == ["connected", "disconnected", "connected"]
@@ -199,6 +201,7 @@ async def test_a_dealer_waits_for_a_listener_that_comes_later(closing: Closing) 
     first.close()
     dealer = await connect(closing, first, client, wait=False)
     assert not dealer.send([b"too early"])
+    await freed(address)
     listen(closing, server, address)
     await client.until(lambda: dealer.connected)
     assert dealer.send([b"now"])
