@@ -20,7 +20,7 @@ class Mutant:
     name: str
     about: str
     seeds: int
-    """It must be caught within so many, from 1 on."""
+    """It must be caught within so many, from 1 on; 0 if only a scenario shows it soon enough."""
     faults: tuple[str, ...]
     """The faults under which it shows; see `tests.sim.faults`."""
     apply: Callable[[Patch], None]
@@ -55,7 +55,7 @@ MUTANTS: dict[str, Mutant] = {}
 
 
 def mutant(
-    name: str, about: str, *, seeds: int, faults: tuple[str, ...]
+    name: str, about: str, *, seeds: int, faults: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Patch], None]], Callable[[Patch], None]]:
     """Register a mutant: `name` begins with the rule, `about` says what the code does instead."""
 

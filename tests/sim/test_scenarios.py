@@ -218,3 +218,47 @@ def test_an_answer_that_is_repeated_does_not_open_a_stream_again() -> None:
     story.run(5 * MS)
     assert story.log(follower.node_id, 0).next_offset >= end
     story.settle()
+
+
+def test_a_request_that_waited_in_an_earlier_term_is_not_acknowledged_in_a_later_one() -> None:
+    story = Story()
+    first, second, third = story.cast()
+    other = story.add_producer(Habits("q"))
+    third.kill()
+    story.until_in_sync(first, second)
+    story.network.cut(first.node_id, second.node_id)
+    story.write(5)  # waits at the first, at the offset of what follows
+    story.run(50 * MS)
+    first.pause()
+    story.until_led_by(second)
+    other.write(0, 5)
+    story.run(100 * MS)
+    story.network.heal()
+    first.resume()
+    assert story.run_until(lambda: not other.unresolved)
+    second.kill()
+    story.until_led_by(first)
+    story.settle()
+
+
+def test_what_a_follower_acknowledged_before_it_lost_its_disk_counts_no_more() -> None:
+    story = Story()
+    leader, follower, third = story.cast()
+    third.kill()
+    story.until_in_sync(leader, follower)
+    story.write(5)
+    assert story.run_until(lambda: not story.producer.unresolved)
+    send = story.network.send
+
+    def keep_back(source: int, target: int, header: bytes, data: bytes) -> None:
+        if stream.read_envelope(header).kind != stream.PUSH:
+            send(source, target, header, data)
+
+    story.network.send = keep_back  # type: ignore[method-assign]
+    follower.wipe()
+    follower.start()
+    story.run(1 * SECOND)
+    leader.kill()  # while the other one has its streams, and nothing else
+    story.run(1 * SECOND)
+    del story.network.send
+    story.settle()
