@@ -10,8 +10,6 @@ from cluster.cli.find import Bootstrap, Directory, addresses, run
 from cluster.errors import ConfigError
 
 PARTITIONS_DEFAULT = 6
-REPLICAS_DEFAULT = 3
-IN_SYNC_DEFAULT = 2
 IN_SYNC_KEY = "min.insync.replicas"
 
 app = typer.Typer(help="Create, list, describe and delete topics.", no_args_is_help=True)
@@ -64,6 +62,8 @@ def capped(
     brokers: int, replicas: int | None, settings: dict[str, str]
 ) -> tuple[int, dict[str, str], list[str]]:
     """Replicas and settings that so many brokers can keep, and what there is to say about it."""
+    from cluster.testing.layout import IN_SYNC_DEFAULT, REPLICAS_DEFAULT
+
     told = []
     wanted = replicas or REPLICAS_DEFAULT
     kept = min(wanted, brokers)
