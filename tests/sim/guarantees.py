@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import pairwise
 
 from _fastseq.table import CachedBatch, Floor, ProducerEntry
+from cluster.core.follower import Follower
 from cluster.core.leader import Leader
 from cluster.core.records import PartitionRecord
 from cluster.errors import Outcome
@@ -113,9 +114,16 @@ class HeldByAll(Checker):
                 raise Violation(f"G1: {at} commits {batches}, {node_id} holds something else")
 
     def _lost(self, at: At, node_id: int) -> bool:
+        """Whether the member lost data since it opened the stream that its leader counts."""
         broker, leader = self.world.brokers[node_id], at.partition.leader
         stream = None if leader is None else leader.followers.get(node_id)
-        known = stream is not None and stream.incarnation == broker.running.incarnation
+        partition = self.world.replica(node_id, at.number)
+        role = None if partition is None else partition.role
+        known = (
+            stream is not None
+            and isinstance(role, Follower)
+            and (broker.running.incarnation, role._stream) == (stream.incarnation, stream.number)
+        )
         return broker.lost_data and not known
 
 
