@@ -167,23 +167,28 @@ class Admin:
         await self._session.refresh(name)
         await self._session.partitions(name)
         info = self._session.metadata.topics[name]
-        answer = await self._session.ask_any(
-            DESCRIBE_CONFIGS,
-            DescribeConfigsRequest(
-                resources=[
-                    DescribeConfigsResource(
-                        resource_type=_TOPIC, resource_name=name, configuration_keys=None
-                    )
-                ]
-            ),
-            DescribeConfigsResponse,
-            timeout_ms=CLIENT_REQUEST_MS,
+        return TopicDescription(name, info.topic_id, info.partitions, await self._config(name))
+
+    async def _config(self, topic: str) -> dict[str, str | None]:
+        """A topic's settings. Brokers hear of a new topic one after the other: whoever has not
+        heard of one that another broker has described is asked again.
+        """
+        resource = DescribeConfigsResource(
+            resource_type=_TOPIC, resource_name=topic, configuration_keys=None
         )
-        result = answer.results[0]
-        if result.error_code:
-            raise RequestError(code(result.error_code), result.error_message or name)
-        config = {entry.name: entry.value for entry in result.configs}
-        return TopicDescription(name, info.topic_id, info.partitions, config)
+        session, body = self._session, DescribeConfigsRequest(resources=[resource])
+        deadline = session.deadline()
+        while True:
+            answer = await session.ask_any(
+                DESCRIBE_CONFIGS, body, DescribeConfigsResponse, timeout_ms=CLIENT_REQUEST_MS
+            )
+            result = answer.results[0]
+            if not result.error_code:
+                return {entry.name: entry.value for entry in result.configs}
+            unheard = result.error_code == UNKNOWN_TOPIC_OR_PARTITION.number
+            if not unheard or session.now() >= deadline:
+                raise RequestError(code(result.error_code), result.error_message or topic)
+            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
 
     async def describe_cluster(self) -> ClusterDescription:
         """The brokers alive and the controller."""

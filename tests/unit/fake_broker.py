@@ -175,9 +175,10 @@ class FakeCluster:
                     m.DescribeConfigsResourceResult(name=key, value=value)
                     for key, value in self.configs[name].items()
                 ]
-                return m.DescribeConfigsResponse(
-                    results=[m.DescribeConfigsResult(resource_name=name, configs=listed)]
+                described = m.DescribeConfigsResult(
+                    error_code=self.refuse(body), resource_name=name, configs=listed
                 )
+                return m.DescribeConfigsResponse(results=[described])
             case _:
                 raise AssertionError(f"unexpected {body}")
 

@@ -109,3 +109,14 @@ async def test_without_a_broker_there_is_one_clear_error() -> None:
     with pytest.raises(BrokerUnavailable, match=f"no broker answers at {address}"):
         async with Admin(address, patience_ms=50):
             pass
+
+
+async def test_a_broker_that_has_not_heard_of_a_topic_is_asked_again(
+    cluster: FakeCluster,
+) -> None:
+    errors = [3, 3]
+    async with Admin(cluster.bootstrap) as admin:
+        await admin.create_topic("t", config={"flush": "os"})
+        cluster.refuse = lambda body: errors.pop() if errors else 0
+        assert (await admin.describe_topic("t")).config == {"flush": "os"}
+    assert not errors
