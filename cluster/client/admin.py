@@ -24,7 +24,7 @@ from cluster.errors import (
     code,
 )
 from cluster.limits import CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
-from cluster.wire.apis import CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_CONFIGS, FAULT
+from cluster.wire.apis import CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_CONFIGS, FAULT, METADATA
 from cluster.wire.messages import (
     CreatableTopic,
     CreatableTopicConfig,
@@ -38,6 +38,8 @@ from cluster.wire.messages import (
     DescribeConfigsResponse,
     FaultRequest,
     FaultResponse,
+    MetadataRequest,
+    MetadataResponse,
 )
 from cluster.wire.schema import Message
 
@@ -195,6 +197,14 @@ class Admin:
         await self._session.refresh()
         metadata = self._session.metadata
         return ClusterDescription(metadata.cluster_id, metadata.controller, dict(metadata.brokers))
+
+    async def brokers_at(self, node: int) -> set[int]:
+        """The brokers alive as one broker sees them: each hears of the others at its own pace."""
+        answer = await self._session.ask_node(
+            node, METADATA, MetadataRequest(topics=[]), MetadataResponse,
+            timeout_ms=CLIENT_REQUEST_MS,
+        )  # fmt: skip
+        return {broker.node_id for broker in answer.brokers}
 
     async def fault(
         self, node: int, kind: str, *, percent: int = 0, seed: int = 0, enabled: bool = True

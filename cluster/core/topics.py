@@ -143,7 +143,7 @@ class Topics:
         most = min(len(self._image.brokers), REPLICAS_MAX)
         replicas = wish.replication_factor
         if replicas == -1:
-            replicas = min(self._defaults.replicas, most)
+            replicas = self._defaults.replicas
         if not 1 <= replicas <= most:
             reason = f"replicas must be from 1 to {most}, the brokers here"
             return _refused(wish.name, errors.INVALID_REPLICATION_FACTOR, reason)

@@ -193,6 +193,9 @@ class LocalCluster:
         if described.controller not in alive or len(alive) < len(self.brokers):
             return False
         try:
+            for node_id in alive:
+                if await admin.brokers_at(node_id) != set(alive):
+                    return False
             for name in await admin.list_topics():
                 topic = await admin.describe_topic(name)
                 needed = int(topic.config.get("min.insync.replicas") or 1)
