@@ -65,6 +65,8 @@ class Executor:
         match effect:
             case effects.Reply():
                 pass  # gone with the others
+            case effects.NoReply():
+                pass  # a ZeroMQ client has nothing in order to wait for
             case effects.Send():
                 self._links.send(effect)
             case effects.Sync():

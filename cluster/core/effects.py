@@ -19,6 +19,12 @@ class Reply(msgspec.Struct, frozen=True, gc=False):
     frame: bytes
 
 
+class NoReply(msgspec.Struct, frozen=True, gc=False):
+    """This request gets no response (acks=0); a carrier that answers in order need not wait."""
+
+    connection: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Hangup:
     """Close a client's connection, where the carrier has one: what it sent cannot be answered."""
@@ -100,5 +106,7 @@ class Stopped:
     failure: str | None
 
 
-Effect = Reply | Hangup | Send | Sync | Transact | ConnectPeers | LookAtStore | Harm | Stopped
+Effect = (
+    Reply | NoReply | Hangup | Send | Sync | Transact | ConnectPeers | LookAtStore | Harm | Stopped
+)
 Effects = Sequence[Effect]

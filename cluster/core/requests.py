@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from cluster import errors
 from cluster.core.answer import ProduceAnswer
 from cluster.core.append import Append
+from cluster.core.calls import Call, Handlers
 from cluster.core.controller import Controller
 from cluster.core.effects import Hangup, Harm, Reply
 from cluster.core.events import ClientMessage
@@ -29,7 +30,6 @@ from cluster.core.validate import entries_of
 from cluster.limits import PRODUCE_WAIT_MS_MAX
 from cluster.wire import apis, codec, messages
 from cluster.wire.primitives import UnsupportedVersion, WireError
-from cluster.wire.schema import Message
 
 CurrentController = Callable[[], Controller | None]
 
@@ -45,8 +45,6 @@ class Requests:
         self._out = out
         self._image = image
         self._find = find
-        self._queries = queries
-        self._topics = topics
         self._producer_ids = producer_ids
         self._faults = faults
         self._controller = controller
@@ -56,6 +54,9 @@ class Requests:
         self.rejected: Counter[str] = Counter()
         self._entries: list[Entry] = []
         self._answers: list[ProduceAnswer] = []
+        self.handlers = Handlers()
+        self.register = self.handlers.register
+        self._register_all(queries, topics)
 
     def serve(self, turn: Sequence[ClientMessage], now_ms: int) -> list[Appended]:
         """Serve a turn's requests in order of arrival; what it appended, for who follows."""
@@ -89,43 +90,52 @@ class Requests:
     def _serve_one(self, message: ClientMessage, now_ms: int) -> None:
         header, body = codec.decode_request(message.frame)
         self.requests[header.api_key] += 1
-        match body:
-            case messages.ProduceRequest():
-                self._produce(message, header, body, now_ms)
-            case messages.FetchRequest():
-                fetch = Fetch(
-                    message.connection, header.correlation_id, header.api_version, body, 0
-                )
-                frame = self.fetches.begin(fetch, now_ms)
-                if frame is not None:
-                    self._out.emit(Reply(message.connection, frame))
-            case messages.CreateTopicsRequest():
-                self._topics.create(body, self._controller(), self._answer(message, header))
-            case messages.DeleteTopicsRequest():
-                self._topics.delete(body, self._controller(), self._answer(message, header))
-            case _:
-                self._answer(message, header)(self._read(body))
+        if isinstance(body, messages.ProduceRequest):
+            self._produce(message, header, body, now_ms)
+            return
+        self.handlers.serve(
+            Call(
+                body=body,
+                header=header,
+                connection=message.connection,
+                native=message.native,
+                now_ms=now_ms,
+                frame=message.frame,
+                out=self._out,
+            )
+        )
 
-    def _read(self, body: Message) -> Message:
-        match body:
-            case messages.MetadataRequest():
-                return self._queries.metadata(body)
-            case messages.ApiVersionsRequest():
-                return self._queries.api_versions()
-            case messages.InitProducerIdRequest():
-                return self._init_producer_id(body)
-            case messages.ListOffsetsRequest():
-                return self._queries.list_offsets(body)
-            case messages.OffsetForLeaderEpochRequest():
-                return self._queries.offset_for_leader_epoch(body)
-            case messages.DescribeClusterRequest():
-                return self._queries.describe_cluster()
-            case messages.DescribeConfigsRequest():
-                return self._queries.describe_configs(body)
-            case messages.FaultRequest():
-                return self._fault(body)
-            case _:
-                raise WireError(f"no handler for {type(body).__name__}")
+    def _register_all(self, queries: Queries, topics: Topics) -> None:
+        """What this module and its helpers serve; groups and others add theirs."""
+        register = self.register
+        register(messages.FetchRequest, self._fetch)
+        register(messages.InitProducerIdRequest, self._init_producer_id)
+        register(messages.FaultRequest, self._fault)
+        register(messages.ApiVersionsRequest, lambda _call: queries.api_versions())
+        register(messages.MetadataRequest, lambda call: queries.metadata(call.body))
+        register(messages.DescribeClusterRequest, lambda _call: queries.describe_cluster())
+        register(messages.DescribeConfigsRequest, lambda call: queries.describe_configs(call.body))
+        register(messages.ListOffsetsRequest, lambda call: queries.list_offsets(call.body))
+        register(
+            messages.OffsetForLeaderEpochRequest,
+            lambda call: queries.offset_for_leader_epoch(call.body),
+        )
+        register(
+            messages.CreateTopicsRequest,
+            lambda call: topics.create(call.body, self._controller(), call.answer),
+        )
+        register(
+            messages.DeleteTopicsRequest,
+            lambda call: topics.delete(call.body, self._controller(), call.answer),
+        )
+
+    def _fetch(self, call: Call) -> None:
+        fetch = Fetch(
+            call.connection, call.header.correlation_id, call.header.api_version, call.body, 0
+        )
+        frame = self.fetches.begin(fetch, call.now_ms)
+        if frame is not None:
+            call.answer_frame(frame)
 
     def _produce(
         self,
@@ -138,14 +148,13 @@ class Requests:
         answer = ProduceAnswer(
             message.connection, header.correlation_id, header.api_version, body.acks,
             now_ms + wait_ms, faulty=self._faults.loses_reply(),
+            native=message.native,
         )  # fmt: skip
         self._answers.append(answer)
         self._entries += entries_of(body, answer, self._find, native=message.native)
 
-    def _init_producer_id(
-        self, body: messages.InitProducerIdRequest
-    ) -> messages.InitProducerIdResponse:
-        if body.transactional_id is not None:
+    def _init_producer_id(self, call: Call) -> messages.InitProducerIdResponse:
+        if call.body.transactional_id is not None:
             code = errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED.number
             return messages.InitProducerIdResponse(error_code=code)
         error, producer_id = self._producer_ids.hand_out()
@@ -154,22 +163,11 @@ class Requests:
             error_code=error, producer_id=producer_id, producer_epoch=epoch
         )
 
-    def _fault(self, body: messages.FaultRequest) -> messages.FaultResponse:
-        response, harm = self._faults.order(body)
+    def _fault(self, call: Call) -> messages.FaultResponse:
+        response, harm = self._faults.order(call.body)
         if harm is not None:
             self._out.emit(Harm(harm))
         return response
-
-    def _answer(
-        self, message: ClientMessage, header: codec.RequestHeader
-    ) -> Callable[[Message], None]:
-        def answer(body: Message) -> None:
-            frame = codec.encode_response(
-                header.api_key, header.api_version, header.correlation_id, body
-            )
-            self._out.emit(Reply(message.connection, frame))
-
-        return answer
 
     def _unsupported(self, message: ClientMessage, error: UnsupportedVersion) -> None:
         """ApiVersions is answered in version 0 so that the client can choose again (KIP-511)."""

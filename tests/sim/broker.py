@@ -304,7 +304,7 @@ class Broker:
                 self.clock.trace(f"broker {self.node_id} stopped: {effect.failure}")
                 self.stopped = effect.failure or "in order"
                 self._end()
-            case effects.Hangup() | effects.LookAtStore() | effects.Harm():
+            case effects.NoReply() | effects.Hangup() | effects.LookAtStore() | effects.Harm():
                 pass
 
     def _sync(self, effect: effects.Sync, process: int) -> None:
