@@ -49,6 +49,8 @@ class ProduceAnswer(msgspec.Struct, gc=False):
     faulty: bool = False
     """A fault was ordered: if everything was stored, the reply is lost."""
     sent: bool = False
+    native: bool = True
+    """The carrier is not bound to answer in order, so nothing at all may be answered."""
 
     def add(self, topic: str, partition: int) -> int:
         """A slot for one partition; its number."""
@@ -76,9 +78,9 @@ class ProduceAnswer(msgspec.Struct, gc=False):
         return complete
 
     @property
-    def withheld(self) -> bool:
-        """Whether no reply leaves: none is wanted (acks=0), or a fault loses it."""
-        return self.acks == 0 or (self.faulty and all(slot.error == 0 for slot in self.slots))
+    def stored(self) -> bool:
+        """Whether no partition was refused."""
+        return all(slot.error == 0 for slot in self.slots)
 
     def encode(self) -> bytes:
         """The response frame."""

@@ -57,6 +57,30 @@ class Append:
         turn.run()
         return self._write(terms, now_ms)
 
+    def internal(
+        self, led: Led, batch: bytes, now_ms: int, done: Callable[[int], None]
+    ) -> list[Appended]:
+        """Append a batch of the broker's own, without a producer (id -1); the appended run, if any.
+
+        `done(0)` follows once it is committed, by every in-sync member as with acks=all. Another
+        number is an error: too few members or a batch or disk that refuses, and then nothing was
+        stored and `done` is called before this returns; or the term has ended, and the batch may
+        or may not survive.
+        """
+        if not led.members_present:
+            done(errors.NOT_ENOUGH_REPLICAS.number)
+            return []
+        turn = self._turn
+        turn.begin()
+        turn.add(led.replica.log.lane, batch, 0, len(batch), 0)
+        turn.run()
+        appended = self._write({led.replica.log.lane: led}, now_ms)
+        if appended:
+            led.when_committed(turn.ends[0], done)
+        else:
+            done(turn.errors[0] or errors.KAFKA_STORAGE_ERROR.number)
+        return appended
+
     def _fence(self, floored: Sequence[Entry], now_ms: int) -> list[Appended]:
         """What may be stored below a floor is refused for good: first the fence, then the word.
 

@@ -30,6 +30,11 @@ class Led(Protocol):
     def wait_committed(self, end: int, answer: ProduceAnswer, slot: int) -> None:
         """Answer once everything below `end` is committed, whatever acks the request asks for."""
 
+    def when_committed(self, end: int, done: Callable[[int], None]) -> None:
+        """Call `done(0)` once everything below `end` is committed, `done(error)` if the term ends
+        first: then the outcome is not known.
+        """
+
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
         """The turn's batches are in the log: push them to whoever is at the tail."""
 

@@ -12,7 +12,8 @@ watermark before it leaves, whoever it would remove counts until the new record 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 from _fastseq.batch import whole_batches
 from cluster import errors
@@ -47,6 +48,8 @@ class Leader:
         self.followers = Followers()
         self.committed = Waiters()
         self.durable = Waiters()
+        self._internal: deque[tuple[int, Callable[[int], None]]] = deque()
+        """(end, done) of the broker's own batches that are not committed, in order."""
         self.began_ms = now_ms
         self._around = around
         self._proposed: records.PartitionRecord | None = None
@@ -318,6 +321,8 @@ class Leader:
             out.reply_all(self.durable.release(own_end))
         if moved:
             out.reply_all(self.committed.release(replica.high_watermark))
+            while self._internal and self._internal[0][0] <= replica.high_watermark:
+                self._internal.popleft()[1](0)
         return moved
 
     def _quorum_now(self) -> Quorum:
@@ -344,6 +349,13 @@ class Leader:
             self._settled(answer, slot)
         else:
             self.committed.add(end, answer, slot)
+
+    def when_committed(self, end: int, done: Callable[[int], None]) -> None:
+        """Call `done(0)` once `end` is committed, or `done(error)` when the term ends."""
+        if end <= self.replica.high_watermark:
+            done(0)
+        else:
+            self._internal.append((end, done))
 
     def _settled(self, answer: ProduceAnswer, slot: int) -> None:
         if answer.settle(slot):
@@ -399,3 +411,6 @@ class Leader:
             *self.durable.fail(error),
         ]
         self._around.out.reply_all(answers)
+        internal, self._internal = self._internal, deque()
+        for _, done in internal:
+            done(error)

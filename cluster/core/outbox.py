@@ -68,12 +68,24 @@ class Outbox:
         self._syncs.append(sync)
 
     def reply(self, answer: ProduceAnswer) -> None:
-        """Send a produce answer once, unless a fault or acks=0 keeps it back."""
+        """Send a produce answer once, unless a fault or acks=0 keeps it back.
+
+        On a carrier that answers in order a withheld answer still has to end its request: a lost
+        one, and an error that acks=0 leaves no room for, close the connection (as Kafka does).
+        """
         if answer.sent:
             return
         answer.sent = True
-        if not answer.withheld:
+        if answer.acks and not (answer.faulty and answer.stored):
             self._effects.append(effects.Reply(answer.connection, answer.encode()))
+        elif answer.native or (not answer.acks and answer.stored):
+            self._effects.append(effects.NoReply(answer.connection))
+        elif answer.stored:
+            reason = "a fault was ordered: the acknowledgement is lost"
+            self._effects.append(effects.Hangup(answer.connection, reason))
+        else:
+            reason = "acks=0 and an error"
+            self._effects.append(effects.Hangup(answer.connection, reason))
 
     def reply_all(self, answers: Sequence[ProduceAnswer]) -> None:
         """Send several produce answers in order."""
