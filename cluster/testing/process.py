@@ -130,7 +130,7 @@ class BrokerProcess:
                 stderr=log,
                 env=environment(),
                 start_new_session=True,  # the terminal's Ctrl-C is for the supervisor to handle
-                preexec_fn=_die_with_parent(self._orphan_signal),  # noqa: PLW1509 - one thread
+                preexec_fn=die_with_parent(self._orphan_signal),  # noqa: PLW1509 - one thread
             )
 
     def _on_exit(self) -> None:
@@ -183,7 +183,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, known] if known else [root])}
 
 
-def _die_with_parent(number: signal.Signals) -> Callable[[], None]:
+def die_with_parent(number: signal.Signals) -> Callable[[], None]:
+    """What a child runs before its program, so that the kernel ends it with this thread."""
     parent = os.getpid()
 
     def prepare() -> None:
