@@ -107,6 +107,8 @@ def elections(state: State, off: frozenset[str]) -> Iterator[Step]:
         replica = state.replicas[i]
         if not replica.up or (replica.term is not None and replica.term.epoch == store.epoch):
             continue
+        if replica.hole >= 0 and "7f" not in off:
+            continue
         doubtful = replica.doubtful or bool(store.doubt & bit(i))
         if doubtful and not _largest(state, i, off):
             continue

@@ -72,7 +72,8 @@ def _whole(state: State) -> bool:
     """Whether an earlier loss was made good: one copy at a time may go, in-sync sets being two."""
     store, end = state.store, len(state.committed)
     return not store.doubt and all(
-        r.log[: min(r.synced, end)] == state.committed and not r.doubtful and not r.changed
+        r.log[: min(r.synced, end)] == state.committed
+        and not (r.doubtful or r.changed or r.hole >= 0)
         for r in (state.replicas[i] for i in members(store.isr))
     )
 
@@ -87,6 +88,22 @@ def losses(state: State, off: frozenset[str]) -> Iterator[Step]:
             line = f"r{i} crashes, its log is damaged from offset {end} on"
             doubtful = "7" not in off
             yield Step(line, down(after, i, replica.log[:end], off, doubtful=doubtful))
+
+
+def rots(state: State, off: frozenset[str]) -> Iterator[Step]:
+    """Synced data of a running replica turns out to be unreadable; nothing is cut (rule 7).
+
+    It leads no more and is on no stream; what it can still read it may need to be asked for.
+    """
+    if not state.budget.rots or not _whole(state):
+        return
+    after = spend(state, "rots")
+    for i, replica in enumerate(state.replicas):
+        for hole in range(replica.synced if replica.up else 0):
+            rotten = after if "7f" in off else end_term(after, i, off)
+            stream = replica.stream if "7f" in off else NOBODY
+            rotten = put(rotten, i, rotten.replicas[i]._replace(hole=hole, stream=stream))
+            yield Step(f"r{i} finds offset {hole} unreadable", rotten)
 
 
 def wipes(state: State, off: frozenset[str]) -> Iterator[Step]:

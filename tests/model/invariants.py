@@ -30,10 +30,10 @@ def broken(state: State) -> str | None:
 def _broken_replica(state: State, i: int, replica: Replica) -> str | None:
     """Whether a copy that counts as complete is not (G1, G4), or a table is wrong (G5)."""
     store, committed = state.store, state.committed
-    if replica.log[: len(committed)] != committed and not replica.doubtful:
+    if replica.readable[: len(committed)] != committed and not replica.doubtful:
         if replica.term is not None and replica.term.epoch == store.epoch:
             return f"G1, G4: committed records are missing in the log of the leader r{i}"
-        if (store.isr & ~store.doubt) >> i & 1:
+        if replica.hole < 0 and (store.isr & ~store.doubt) >> i & 1:
             return f"G1: committed records are missing in the log of the member r{i}"
     if replica.table != table_of(replica.log):
         return f"G5: the table of r{i} is not what its log says"

@@ -38,6 +38,7 @@ HOLES = {
     "7c": Hole("a report names the epoch of the term, not of the last batch", "damage", "G1"),
     "7d": Hole("a report covers what is not synced", "damage", "G1"),
     "7e": Hole("a report comes from one that still follows an older epoch", "doubt", "G1"),
+    "7f": Hole("a replica that cannot read what it synced may lead", "rot", "G1"),
     "8": Hole("acks of an older stream count", "wipe", "G1"),
     "8b": Hole("what a follower kept counts, synced or not", "restart", "G1"),
     "8c": Hole("a sync result from before a truncation counts", "restart", "G1"),

@@ -84,6 +84,12 @@ class Replica(NamedTuple):
     stream: int  # the leader whose stream it is on
     term: Term | None
     waiters: tuple[Waiter, ...]
+    hole: int = NOBODY  # first offset of synced data found unreadable, with what follows it kept
+
+    @property
+    def readable(self) -> Log:
+        """What can be served: nothing from the first damaged batch on."""
+        return self.log if self.hole < 0 else self.log[: self.hole]
 
 
 class Store(NamedTuple):
@@ -112,6 +118,7 @@ class Budget(NamedTuple):
     crashes: int = 0
     power: int = 0
     losses: int = 0
+    rots: int = 0  # synced data found unreadable on a running replica
     wipes: int = 0
     changes: int = 0  # in-sync set changes asked for by leaders
     expiries: int = 0
@@ -219,7 +226,7 @@ def canonical(state: State) -> State:
     store, a = state.store, state.replicas
     keys = [
         hash((r.up, r.log, r.synced, r.doubtful, r.changed, r.seen, r.stream < 0, r.waiters,
-              r.term is not None and r.term[:3], store.leader == i,
+              r.term is not None and r.term[:3], r.hole, store.leader == i,
               store.isr >> i & 1, store.doubt >> i & 1))
         for i, r in enumerate(a)
     ]  # fmt: skip
@@ -240,10 +247,12 @@ def canonical(state: State) -> State:
 
 def _relations(state: State) -> int:
     """Tells apart what `canonical` found equal; free of None, whose hash changes by process."""
-    return hash(tuple(
+    replicas = tuple(
         (r.stream, r.term is not None and (*r.term[3:6], r.term.pending or (), *r.term[7:]))
         for r in state.replicas
-    ))  # fmt: skip
+    )
+    late = tuple((kind == "lost", kind == "ack", *where) for kind, *where in state.late)
+    return hash((replicas, late))
 
 
 def _renamed(state: State, order: tuple[int, ...]) -> State:

@@ -45,6 +45,7 @@ def successors(state: State, bounds: Bounds, off: frozenset[str]) -> Iterator[St
     yield from faults.crashes(state, off)
     yield from faults.power_loss(state, off)
     yield from faults.losses(state, off)
+    yield from faults.rots(state, off)
     yield from faults.wipes(state, off)
     yield from faults.failed_syncs(state, off)
     if off:

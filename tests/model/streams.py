@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.model.state import Log, State, Step, Term, bit, leaders, put, spend
+from tests.model.state import NOBODY, Log, State, Step, Term, bit, leaders, put, spend
 from tests.model.table import apply, table_of
 
 
@@ -30,7 +30,7 @@ def opens(state: State, off: frozenset[str]) -> Iterator[Step]:
                 continue
             if replica.seen > term.epoch and "9d" not in off:
                 continue
-            prefix = common_prefix(replica.log, leader.log)
+            prefix = common_prefix(replica.readable, leader.log)
             if must_leave(i, term, prefix) and "8d" not in off:
                 continue
             yield _open(state, (index, i), prefix, off)
@@ -59,7 +59,8 @@ def _open(state: State, link: tuple[int, int], prefix: int, off: frozenset[str])
         table=replica.table if "3" in off else table_of(log),
         seen=term.epoch,
         stream=index,
-        doubtful=replica.doubtful and not caught_up(term, synced),
+        doubtful=(replica.doubtful or replica.hole >= 0) and not caught_up(term, synced),
+        hole=NOBODY,
     )
     acks = (*term.acks[:i], ack, *term.acks[i + 1 :])
     term = term._replace(acks=acks, stale=term.stale & ~bit(i))
