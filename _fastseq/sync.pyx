@@ -1,291 +1,52 @@
 # cython: linetrace=False
-# A traced line takes the GIL, which the worker threads below never may.
+# A traced line takes the GIL, which the worker threads never may.
 """Sync workers: C threads that call fdatasync and never take the GIL.
 
-Requests go in through a list, results come back through another, and an eventfd tells the loop
-that there are some. Why not Python threads: beside a busy loop they wait for the GIL longer than
-for the disk. Several files sync at once; requests of one file may too, which is harmless.
-
-Owns the threads, both lists and the eventfd. The caller owns the files and keeps each open until
-its results have been drained. Signals stay with the main thread.
-
-The mutex is held for a few instructions and over no system call: whoever is woken may take the
-processor at once, and the loop would wait for the mutex with the GIL in hand.
+Several files sync at once; requests of one file may too, which is harmless.
 """
 
 from libc.errno cimport EINTR, errno
-from libc.stdint cimport INT32_MAX, INT64_MAX, INT64_MIN, int64_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
-from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
-from posix.unistd cimport close, fdatasync, read, write
+from libc.stdint cimport INT64_MAX, INT64_MIN, int64_t
+from posix.unistd cimport fdatasync
 
 from _fastseq.args cimport integer
-
-cdef extern from "<sys/eventfd.h>" nogil:
-    enum:
-        EFD_CLOEXEC
-        EFD_NONBLOCK
-    int eventfd(unsigned int count, int flags)
-
-cdef extern from "<signal.h>" nogil:
-    ctypedef struct sigset_t:
-        pass
-    enum:
-        SIG_SETMASK
-    int sigfillset(sigset_t* set)
-    int pthread_sigmask(int how, const sigset_t* set, sigset_t* old)
-
-cdef extern from "<pthread.h>" nogil:
-    ctypedef struct pthread_t:
-        pass
-    ctypedef struct pthread_mutex_t:
-        pass
-    ctypedef struct pthread_cond_t:
-        pass
-    int pthread_create(pthread_t*, void*, void* (*)(void*) noexcept nogil, void*)
-    int pthread_join(pthread_t, void**)
-    int pthread_mutex_init(pthread_mutex_t*, void*)
-    int pthread_mutex_destroy(pthread_mutex_t*)
-    int pthread_mutex_lock(pthread_mutex_t*)
-    int pthread_mutex_unlock(pthread_mutex_t*)
-    int pthread_cond_init(pthread_cond_t*, void*)
-    int pthread_cond_destroy(pthread_cond_t*)
-    int pthread_cond_signal(pthread_cond_t*)
-    int pthread_cond_broadcast(pthread_cond_t*)
-    int pthread_cond_wait(pthread_cond_t*, pthread_mutex_t*)
-
-cdef enum:
-    THREADS_MAX = 64
-
-
-# A request, and then its result: it moves from one list to the other.
-cdef struct Job:
-    Job* next
-    int64_t token
-    int64_t generation
-    int64_t end
-    int64_t nanoseconds
-    int fd
-    int error
-
-
-cdef struct Queue:
-    Job* first
-    Job* last
-
-
-cdef struct Shared:
-    pthread_mutex_t mutex
-    pthread_cond_t wanted
-    Queue requests
-    Queue results
-    int wake                    # the eventfd
-    bint closing
-
-
-cdef void queue_put(Queue* queue, Job* job) noexcept nogil:
-    job.next = NULL
-    if queue.last == NULL:
-        queue.first = job
-    else:
-        queue.last.next = job
-    queue.last = job
-
-
-cdef Job* queue_take(Queue* queue) noexcept nogil:
-    cdef Job* job = queue.first
-    if job != NULL:
-        queue.first = job.next
-        if queue.first == NULL:
-            queue.last = NULL
-    return job
-
-
-cdef void queue_free(Queue* queue) noexcept nogil:
-    cdef Job* job = queue_take(queue)
-    while job != NULL:
-        free(job)
-        job = queue_take(queue)
-
-
-cdef int64_t now_ns() noexcept nogil:
-    cdef timespec time
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return <int64_t>time.tv_sec * 1_000_000_000 + time.tv_nsec
+from _fastseq.workers cimport Job, Queue, Workers, job_free, queue_free, queue_take
 
 
 # EINTR means that nothing was decided; any other error is for the caller, who must not retry.
-cdef void job_run(Job* job) noexcept nogil:
-    cdef int64_t started = now_ns()
-    job.error = 0
+cdef void sync_run(Job* job) noexcept nogil:
     while fdatasync(job.fd) != 0:
         if errno != EINTR:
             job.error = errno
             break
-    job.nanoseconds = now_ns() - started
 
 
-# The loop is woken once per batch of results: the eventfd is written when the list was empty.
-# It may have drained the result by then, and finds nothing when it looks again.
-cdef void job_deliver(Shared* shared, Job* job) noexcept nogil:
-    cdef uint64_t one = 1
-    cdef bint first
-    pthread_mutex_lock(&shared.mutex)
-    first = shared.results.first == NULL
-    queue_put(&shared.results, job)
-    pthread_mutex_unlock(&shared.mutex)
-    if first:
-        write(shared.wake, &one, sizeof(one))
-
-
-# A worker that leaves requests behind wakes the next one, so that the loop wakes one for a whole
-# turn: each wake-up may cost it its processor.
-cdef void* work(void* argument) noexcept nogil:
-    cdef Shared* shared = <Shared*>argument
-    cdef bint more
-    cdef Job* job
-    pthread_mutex_lock(&shared.mutex)
-    while True:
-        job = queue_take(&shared.requests)
-        if job == NULL:
-            if shared.closing:
-                break
-            pthread_cond_wait(&shared.wanted, &shared.mutex)
-            continue
-        more = shared.requests.first != NULL
-        pthread_mutex_unlock(&shared.mutex)
-        if more:
-            pthread_cond_signal(&shared.wanted)
-        job_run(job)
-        job_deliver(shared, job)
-        pthread_mutex_lock(&shared.mutex)
-    pthread_mutex_unlock(&shared.mutex)
-    return NULL
-
-
-cdef class SyncWorkers:
-    """`threads` workers; `submit` files to sync, wait for `fileno()`, `drain` the results.
-
-    Not thread-safe itself: one thread submits, drains and closes. Closing finishes what is
-    queued; its results can still be drained.
-    """
-
-    cdef Shared* shared
-    cdef pthread_t workers[THREADS_MAX]
-    cdef int running
-    cdef readonly int64_t pending
-
-    def __cinit__(self, threads=4):
-        cdef int wanted = <int>integer(threads, "threads", 1, THREADS_MAX)
-        self.shared = <Shared*>calloc(1, sizeof(Shared))
-        if self.shared == NULL:
-            raise MemoryError()
-        pthread_mutex_init(&self.shared.mutex, NULL)
-        pthread_cond_init(&self.shared.wanted, NULL)
-        self.shared.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)
-        if self.shared.wake < 0:
-            raise OSError(errno, "eventfd")
-        self.start(wanted)
-
-    cdef int start(self, int threads) except -1:
-        cdef sigset_t all_signals
-        cdef sigset_t before
-        cdef int error = 0
-        sigfillset(&all_signals)
-        pthread_sigmask(SIG_SETMASK, &all_signals, &before)
-        while self.running < threads and error == 0:
-            error = pthread_create(&self.workers[self.running], NULL, &work, self.shared)
-            self.running += error == 0
-        pthread_sigmask(SIG_SETMASK, &before, NULL)
-        if error != 0:
-            raise OSError(error, "pthread_create")
-        return 0
-
-    def __dealloc__(self):
-        if self.shared == NULL:
-            return
-        self.stop()
-        if self.shared.wake >= 0:
-            close(self.shared.wake)
-        queue_free(&self.shared.requests)
-        queue_free(&self.shared.results)
-        pthread_cond_destroy(&self.shared.wanted)
-        pthread_mutex_destroy(&self.shared.mutex)
-        free(self.shared)
-
-    cdef void stop(self) noexcept:
-        cdef int i
-        with nogil:
-            pthread_mutex_lock(&self.shared.mutex)
-            self.shared.closing = True
-            pthread_cond_broadcast(&self.shared.wanted)
-            pthread_mutex_unlock(&self.shared.mutex)
-            for i in range(self.running):
-                pthread_join(self.workers[i], NULL)
-        self.running = 0
-
-    def fileno(self):
-        """Return the eventfd, readable while results wait; ValueError once closed."""
-        if self.running == 0:
-            raise ValueError("the sync workers are closed")
-        return self.shared.wake
+cdef class SyncWorkers(Workers):
+    """Workers that make files durable."""
 
     def submit(self, fd, token, generation, end):
         """Ask for fdatasync of `fd`; the other numbers come back with the result."""
-        cdef int file = <int>integer(fd, "fd", 0, INT32_MAX)
-        cdef int64_t token_number = integer(token, "token", INT64_MIN, INT64_MAX)
         cdef int64_t generation_number = integer(generation, "generation", INT64_MIN, INT64_MAX)
         cdef int64_t end_number = integer(end, "end", INT64_MIN, INT64_MAX)
-        cdef bint first
-        cdef Job* job
-        if self.running == 0:
-            raise ValueError("the sync workers are closed")
-        job = <Job*>malloc(sizeof(Job))
-        if job == NULL:
-            raise MemoryError()
-        job.fd = file
-        job.token = token_number
+        cdef Job* job = self.new_job(fd, token)
+        job.run = &sync_run
         job.generation = generation_number
         job.end = end_number
-        pthread_mutex_lock(&self.shared.mutex)
-        first = self.shared.requests.first == NULL
-        queue_put(&self.shared.requests, job)
-        pthread_mutex_unlock(&self.shared.mutex)
-        if first:
-            pthread_cond_signal(&self.shared.wanted)
-        self.pending += 1
+        self.put(job)
 
     def drain(self):
         """Return the results so far: (token, generation, end, errno, nanoseconds) each."""
-        cdef Queue done
-        cdef uint64_t count
+        cdef Queue done = self.take_results()
         cdef Job* job
         cdef list results = []
-        # Before the list is taken: what is put there later is announced anew.
-        read(self.shared.wake, &count, sizeof(count))
-        pthread_mutex_lock(&self.shared.mutex)
-        done = self.shared.results
-        self.shared.results.first = self.shared.results.last = NULL
-        pthread_mutex_unlock(&self.shared.mutex)
         try:
             job = queue_take(&done)
             while job != NULL:
                 results.append(
                     (job.token, job.generation, job.end, job.error, job.nanoseconds))
-                free(job)
+                job_free(job)
                 self.pending -= 1
                 job = queue_take(&done)
         finally:
             queue_free(&done)
         return results
-
-    def close(self):
-        """Finish what is queued and end the threads; harmless when repeated."""
-        if self.running > 0:
-            self.stop()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()

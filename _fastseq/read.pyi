@@ -1,0 +1,8 @@
+from typing_extensions import Buffer, disjoint_base
+
+from _fastseq.workers import Workers
+
+@disjoint_base
+class ReadWorkers(Workers):
+    def submit(self, fd: int, token: int, position: int, buffer: Buffer) -> None: ...
+    def drain(self) -> list[tuple[int, int, int, int]]: ...
