@@ -40,16 +40,30 @@ REPLICAS_MAX = 15  # replicas of a partition: the in-sync set is one small value
 PEER_CREDIT_BYTES = 8 * 1024 * 1024  # bytes a peer may send before it is granted more
 PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; one batch may exceed
 
+FORWARDS_MAX = 1_000  # requests of clients that one broker has under way to the controller
+FORWARD_BYTES_MAX = 1024 * 1024  # bytes of one of them: 1,000 topics with settings fit
+FORWARDED_BYTES_MAX = 16 * 1024 * 1024  # bytes of all of them, which are kept until the answer
+FORWARD_MS = 10_000  # ms a request waits for a controller and its answer: clients allow 30,000
+FORWARD_PAUSE_MS = 50  # ms before a controller is looked for again after "not me"
+
 # Fetching
-FETCH_BYTES_MAX = 50 * 1024 * 1024  # bytes of one fetch answer, whatever the client asks for
+FETCH_BYTES_MAX = 8 * 1024 * 1024  # bytes of one fetch answer at most: read in one step of the loop
 FETCH_WAIT_MS_MAX = 60_000  # ms a fetch may stay parked
 PARKED_FETCHES_MAX = 10_000  # fetches one broker keeps parked over all connections
 PARKED_PARTITIONS_MAX = 1_000_000  # partitions that these name in all, about 200 bytes each
 
 # Storage
 LOG_TAIL_BYTES = 1024 * 1024  # bytes of a log kept in memory for readers at its end, per partition
+TAIL_CHUNK_BYTES = 64 * 1024  # bytes of small appends gathered in one buffer for those readers
+READ_MEMORY_BYTES = 32 * 1024 * 1024  # bytes of tails and loaded indexes over all logs of a broker
+READ_BYTES_MAX = 2 * 1024 * 1024  # bytes of one read of a log for a fetch: copying takes 0.3 ms
+READS_BYTES_MAX = 64 * 1024 * 1024  # bytes that read workers may hold at once: beyond, reads wait
+READ_POOL_BYTES = 16 * 1024 * 1024  # bytes of read buffers kept for the next read
+INDEX_BYTES_AT_ONCE = 16 * 1024  # bytes of an index looked at in place: larger ones are loaded
 SCAN_WINDOW_BYTES = 4 * 1024 * 1024  # bytes read at once to check or replay a segment
 OPEN_SEGMENTS_MAX = 4  # files per log held open only for reading; the active one comes on top
+CUT_BYTES_KEPT = 64 * 1024 * 1024  # bytes kept of what one cut took from the end of a segment
+CUTS_KEPT = 2  # cuts per log of which the bytes are kept: the newest, and the one before
 SNAPSHOTS_KEPT = 3  # newest snapshots of producers kept per log: the last may be torn or cut off
 
 # Metadata store
@@ -75,6 +89,20 @@ ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may ex
 GATHERED_FRAMES_MAX = 256  # requests or answers in one message: sockets work by message
 GATHERED_BYTES = 256 * 1024  # bytes likewise: the first frame waits for the last on its way
 HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
+
+# Kafka's clients
+KAFKA_CONNECTIONS_MAX = 16_384  # connections of one listener: a descriptor and 8 KB each
+KAFKA_BACKLOG = 1_024  # connections the kernel keeps until they are accepted: a cluster reconnects
+KAFKA_SLAB_BYTES = 256 * 1024  # bytes that all connections receive into: stays in the cache
+KAFKA_IN_FLIGHT_MAX = 256  # produce requests of one connection unanswered; then it is not read
+KAFKA_IN_FLIGHT_BYTES = 16 * 1024 * 1024  # bytes of these; one frame may exceed it
+KAFKA_REQUESTS_PER_TURN = 64  # requests one connection has taken per turn: the others wait for it
+KAFKA_BYTES_PER_TURN = 1024 * 1024  # bytes likewise
+KAFKA_FRAME_MS = 30_000  # ms a frame may take to arrive, and a second more for each of the next
+KAFKA_BYTES_PER_S_MIN = 256 * 1024  # bytes: the slowest sender of a large frame
+KAFKA_UNREAD_MS = 30_000  # ms a client may leave its answers unread without taking a byte
+KAFKA_LOOK_MS = 1_000  # ms between looks at what takes too long
+KAFKA_KEEPALIVE_S = 60  # s a connection may be silent before the kernel asks whether it is alive
 
 # Replication
 OFFSET_MAX = 2**62  # offsets beyond are none: whatever is added to one stays a 64-bit number
