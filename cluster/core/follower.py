@@ -39,6 +39,9 @@ class Follower:
         self._compared = -1
         self._differs = False
         self._acked = -1
+        self._start = replica.log.start_offset
+        """Where the leader's log begins."""
+        self._start_acked = -1
         self._whole_at = 0
         self._ask_again_ms = now_ms
         replica.log.lane.leader_epoch = self.epoch  # nothing of a later epoch may be pushed
@@ -134,6 +137,7 @@ class Follower:
         if push.digest and push.base_offset == before and not self._same(push.digest):
             return False
         replica.commit(push.high_watermark)
+        self._start = max(self._start, push.log_start_offset)
         return bool(push.length)
 
     def _same(self, digest: int) -> bool:
@@ -153,18 +157,26 @@ class Follower:
         return False
 
     def acknowledge(self) -> None:
-        """Tell the leader how far this log counts, if that moved."""
+        """Tell the leader how far this log counts and where it begins, if either moved.
+
+        The leader's log start is taken over below what is held for good: what a failed sync takes
+        must not lie below it.
+        """
         replica = self.replica
-        end = replica.counted_end
-        if not self._open or end == self._acked:
+        if not self._open:
             return
-        self._acked = end
+        end = replica.counted_end
+        replica.advance_start(min(self._start, end))
+        if end == self._acked and replica.start_kept == self._start_acked:
+            return
+        self._acked, self._start_acked = end, replica.start_kept
         if replica.log.doubtful and end >= self._whole_at:
             with suppress(DiskError):  # doubtful for longer than needed: tried at the next one
                 replica.log.clear_doubtful()
         ack = stream.AckHeader(
-            replica.topic_id, replica.index, self.epoch, self._stream, end, self._compared
-        )
+            replica.topic_id, replica.index, self.epoch, self._stream, end, self._compared,
+            replica.start_kept,
+        )  # fmt: skip
         self._around.out.ack(self.leader, ack)
 
     def disconnected(self, node_id: int) -> None:

@@ -20,6 +20,7 @@ from cluster import errors
 from cluster.core import insync, records
 from cluster.core.acknowledge import Quorum, Waiters, high_watermark
 from cluster.core.answer import ProduceAnswer
+from cluster.core.deletions import Deletion, Deletions, Done
 from cluster.core.effects import Put
 from cluster.core.events import Commit
 from cluster.core.image import Versioned
@@ -48,6 +49,7 @@ class Leader:
         self.followers = Followers()
         self.committed = Waiters()
         self.durable = Waiters()
+        self.deletions = Deletions()
         self._internal: deque[tuple[int, Callable[[int], None]]] = deque()
         """(end, done) of the broker's own batches that are not committed, in order."""
         self.began_ms = now_ms
@@ -154,7 +156,7 @@ class Leader:
             self._openings[node_id] = (incarnation, request)
             self._propose(insync.distrusted(value, node_id, self.replica.min_insync))
             return
-        self.followers.open(
+        follower = self.followers.open(
             node_id,
             incarnation,
             request.stream,
@@ -162,6 +164,7 @@ class Leader:
             end=log.next_offset,
             now_ms=now_ms,
         )
+        follower.start = request.start_offset
         opened = stream.StreamOpened(
             request.topic_id, request.partition, self.epoch, request.stream,
             truncate_to=agreed, leader_end=log.next_offset,
@@ -232,6 +235,7 @@ class Leader:
         ):
             return False
         follower.compared = max(follower.compared, ack.compared)
+        follower.start = max(follower.start, ack.log_start_offset)
         freed = self.followers.acknowledge(follower, ack.end_offset, now_ms)
         link = self._around.out.links.get(node_id)
         if link is not None:
@@ -294,8 +298,12 @@ class Leader:
             end = self.replica.log.next_offset
             behind = follower.sent > follower.acked
             unsure = follower.compared < self.epoch_start
-            if behind or (follower.sent == end and (unsure or told != self._told)):
-                self._push(follower, follower.sent, follower.sent, memoryview(b""))
+            late = follower.start < self.replica.log.start_offset
+            if behind or late or (follower.sent == end and (unsure or told != self._told)):
+                self._ask_follower(follower)
+
+    def _ask_follower(self, follower: FollowerStream) -> None:
+        self._push(follower, follower.sent, follower.sent, memoryview(b""))
 
     def _push(
         self, follower: FollowerStream, base_offset: int, next_offset: int, data: memoryview
@@ -304,6 +312,7 @@ class Leader:
         header = stream.PushHeader(
             self.replica.topic_id, self.replica.index, self.epoch, follower.number,
             base_offset, len(data), digest, self.replica.high_watermark,
+            self.replica.log.start_offset,
         )  # fmt: skip
         self._around.out.push(follower.node_id, header, data)
         self.followers.sent(follower, next_offset, len(data))
@@ -323,6 +332,9 @@ class Leader:
             out.reply_all(self.committed.release(replica.high_watermark))
             while self._internal and self._internal[0][0] <= replica.high_watermark:
                 self._internal.popleft()[1](0)
+        if self.deletions:
+            starts = [self.followers.start_of(node) for node in quorum.members]
+            self.deletions.release(replica.start_kept, starts)
         return moved
 
     def _quorum_now(self) -> Quorum:
@@ -361,6 +373,24 @@ class Leader:
         if answer.settle(slot):
             self._around.out.reply(answer)
 
+    def delete_records(self, offset: int, done: Done, deadline_ms: int) -> None:
+        """Delete everything below `offset`, -1 for all that is committed.
+
+        `done` is called once: with the new log start when every in-sync replica has taken it
+        durably, else with OFFSET_OUT_OF_RANGE above the high watermark, REQUEST_TIMED_OUT after
+        `deadline_ms`, or why the term ended.
+        """
+        replica = self.replica
+        offset = replica.high_watermark if offset == -1 else offset
+        if not 0 <= offset <= replica.high_watermark:
+            done(errors.OFFSET_OUT_OF_RANGE.number, -1)
+            return
+        self.deletions.add(Deletion(offset, deadline_ms, done))
+        self._around.touched[replica.id] = None
+        if replica.advance_start(offset):
+            for follower in self.followers.streams():
+                self._ask_follower(follower)
+
     # -- time ---------------------------------------------------------------------------------
 
     def look(self, now_ms: int) -> None:
@@ -382,6 +412,7 @@ class Leader:
         timed_out = errors.REQUEST_TIMED_OUT.number
         self._around.out.reply_all(self.committed.expire(now_ms, timed_out))
         self._around.out.reply_all(self.durable.expire(now_ms, timed_out))
+        self.deletions.expire(now_ms)
 
     def _retry(self, now_ms: int) -> None:
         if any(self._around.image.version(key) != at for key, at in self._vouched):
@@ -411,6 +442,7 @@ class Leader:
             *self.durable.fail(error),
         ]
         self._around.out.reply_all(answers)
+        self.deletions.fail(error)
         internal, self._internal = self._internal, deque()
         for _, done in internal:
             done(error)

@@ -28,6 +28,7 @@ META = "meta.properties"
 DURABILITY = "durability.properties"
 RECOVERY_POINTS = "recovery-point-offset-checkpoint"
 HIGH_WATERMARKS = "replication-offset-checkpoint"
+LOG_STARTS = "log-start-offset-checkpoint"
 STRAY_TOPIC = bytes(16)
 
 
@@ -68,6 +69,8 @@ class Logs:
     """Replicas that the disk did not let open, and why."""
     _recovery_points: dict[tuple[str, int], int] = field(default_factory=dict)
     _high_watermarks: dict[tuple[str, int], int] = field(default_factory=dict)
+    _starts: dict[tuple[str, int], int] = field(default_factory=dict)
+    """What the checkpoint of log starts says, which names of files tell only for segments."""
 
     def __post_init__(self) -> None:
         """Read whose directory this is; raises ValueError if another node's."""
@@ -83,6 +86,7 @@ class Logs:
         self._read_durability()
         self._recovery_points = checkpoint.read_offsets(self.disk, RECOVERY_POINTS) or {}
         self._high_watermarks = checkpoint.read_offsets(self.disk, HIGH_WATERMARKS) or {}
+        self._starts = checkpoint.read_offsets(self.disk, LOG_STARTS) or {}
 
     def _read_durability(self) -> None:
         """Unsynced writes survive the process, not the boot: a new name when both ended."""
@@ -138,6 +142,10 @@ class Logs:
         )
         if recovery.cut_bytes or recovery.notes:
             self.recoveries.append((names.replica_directory(*place), recovery))
+        if (start := self._starts.get(place)) is not None:
+            log.advance_start(start)
+            if start > log.next_offset:  # of a topic of that name before this one, or data is lost
+                self._correct_start(place, log)
         self._recovery_points.pop(place, None)  # a topic made later under this name has none
         mark = max(self._high_watermarks.pop(place, 0), log.start_offset)
         return OpenLog(log, recovery, min(mark, log.next_offset))
@@ -149,6 +157,30 @@ class Logs:
         checkpoint.write_offsets(self.disk, RECOVERY_POINTS, points)
         checkpoint.write_offsets(self.disk, HIGH_WATERMARKS, watermarks)
 
+    def keep_starts(self, logs: Mapping[tuple[str, int], Log]) -> None:
+        """Make durable where these logs begin, as far as names of files do not tell it.
+
+        Nothing is written if nothing changed by that.
+        """
+        starts = {**self._starts, **{place: log.start_offset for place, log in logs.items()}}
+        for place, log in logs.items():
+            if log.start_offset == log.first_offset:
+                del starts[place]
+        self._write_starts(starts)
+
+    def _write_starts(self, starts: dict[tuple[str, int], int]) -> None:
+        if starts != self._starts:
+            checkpoint.write_offsets(self.disk, LOG_STARTS, starts)
+            self._starts = starts
+
+    def _correct_start(self, place: tuple[str, int], log: Log) -> None:
+        """Else the log, grown past the wrong start, would open with records hidden."""
+        try:
+            self.keep_starts({place: log})
+        except DiskError:
+            log.close(clean=False)
+            raise
+
     def mark_clean(self, incarnation: int) -> None:
         """Everything is closed: the next start may trust what it finds."""
         checkpoint.write_clean_marker(self.disk, incarnation)
@@ -158,6 +190,8 @@ class Logs:
         gone = names.deleted_directory(topic.name, index, topic.topic_id)
         self.disk.rename(names.replica_directory(topic.name, index), gone)
         self.disk.remove_directory(gone)
+        place = (topic.name, index)
+        self._write_starts({at: start for at, start in self._starts.items() if at != place})
 
     def _sweep(self, name: str) -> None:
         """Finish removing a directory if that was interrupted."""

@@ -32,7 +32,7 @@ class Replicas:
         self._partitions: dict[PartitionId, Partition] = {}
         self._by_name: dict[tuple[str, int], Partition] = {}
         self._by_token: dict[int, Partition] = {}
-        self._touched: dict[PartitionId, None] = {}
+        self._touched = around.touched
         self._due: dict[PartitionId, None] = {}
         self._token = 0
         self._checkpoint_ms = 0
@@ -198,8 +198,9 @@ class Replicas:
         """Sync and settle what was touched; the replicas whose watermark moved."""
         moved = self._settle_each(now_ms)
         replicas = [self._partitions[key].replica for key in self._touched]
-        if any(replica.cut for replica in replicas) and self._write_checkpoints():
-            moved += self._settle_each(now_ms)  # followers that were cut wait for this
+        lowered = any(replica.cut for replica in replicas) and self._write_checkpoints()
+        if self._keep_starts(replicas) or lowered:
+            moved += self._settle_each(now_ms)  # followers wait for this, and deletions
         for replica in replicas:
             self._sync(replica)
         self._touched.clear()
@@ -208,6 +209,19 @@ class Replicas:
     def _settle_each(self, now_ms: int) -> list[Replica]:
         partitions = [self._partitions[key] for key in self._touched]
         return [partition.replica for partition in partitions if partition.settle(now_ms)]
+
+    def _keep_starts(self, replicas: Sequence[Replica]) -> bool:
+        """Keep the log starts that moved. True when that allows more; what fails is tried again."""
+        moved = [r for r in replicas if r.start_kept < r.log.start_offset]
+        if not moved:
+            return False
+        try:
+            self._logs.keep_starts({(r.topic.name, r.index): r.log for r in moved})
+        except DiskError:
+            return False
+        for replica in moved:
+            replica.start_kept = replica.log.start_offset
+        return True
 
     def _sync(self, replica: Replica) -> None:
         for request in replica.log.next_syncs():

@@ -3,8 +3,9 @@
 Owns what outlives roles and terms: the place, the log with its producer table, and the high
 watermark. Leaders and followers are roles on top of it.
 
-Invariants: `high_watermark <= log.next_offset`; while this replica leads it never moves back (G4).
-What a follower knows of it goes back with the data that a failed sync takes (rule 14).
+Invariants: `log.start_offset <= high_watermark <= log.next_offset`; neither of the first two moves
+back (G4) while this replica leads. What a follower knows of them goes back with the data that a
+failed sync takes (rule 14).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Around:
     out: Outbox
     lag_ms: int
     """How long a follower with data waiting may stay silent: replica.lag.time.max.ms."""
+    touched: dict[PartitionId, None] = field(default_factory=dict)
+    """Replicas that changed in this step and are settled at its end."""
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class Replica:
     cut: bool = False
     """The log was cut since the checkpoints were written: nothing follows until they are lowered,
     or a recovery would believe that what follows had been synced."""
+    start_kept: int = 0
+    """The log start that a restart will find, -1 if that has to be said anew."""
     differed: int = 0
     """How often the producer state was not the leader's."""
     topic_id: bytes = field(init=False)
@@ -49,6 +54,7 @@ class Replica:
     def __post_init__(self) -> None:
         """The topic id as it travels between brokers."""
         self.topic_id = bytes.fromhex(self.topic.topic_id)
+        self.start_kept = self.log.start_offset
 
     @property
     def id(self) -> PartitionId:
@@ -84,6 +90,13 @@ class Replica:
         self.log.advance_high_watermark(offset)
         return True
 
+    def advance_start(self, offset: int) -> bool:
+        """Everything below `offset` is deleted, as far as it is committed here. True if it moved.
+
+        It is kept once the checkpoint says so, which the step's end sees to (`start_kept`).
+        """
+        return self.log.advance_start(min(offset, self.high_watermark))
+
     def truncate(self, offset: int, now_ms: int) -> None:
         """Cut the log to the prefix it shares with its leader; the table follows (rule 3).
 
@@ -95,9 +108,16 @@ class Replica:
         self.high_watermark = min(self.high_watermark, offset)
         self.cut = self.cut or offset < self.log.next_offset
         self.log.truncate(offset, now_ms)
+        self._lower_start()
 
     def recover(self, now_ms: int) -> None:
         """After a failed sync: be doubtful, and cut to the last synced end (rule 14)."""
         end = self.log.cut_to_synced(now_ms)
         self.high_watermark = min(self.high_watermark, end)
         self.cut = True
+        self._lower_start()
+
+    def _lower_start(self) -> None:
+        """A log that was cut below its start begins where it ends."""
+        if self.log.start_offset < self.start_kept:
+            self.start_kept = -1

@@ -56,6 +56,8 @@ class FollowerStream:
     """The leader's end when the stream opened: a doubtful follower is whole again there."""
     progress_ms: int
     """When `acked` last moved, or there was nothing to acknowledge."""
+    start: int = 0
+    """Where the follower's log begins, as a restart of it would find."""
     compared: int = -1
     """Where the follower last found its producer state equal to the leader's."""
     keeping_up_since_ms: int | None = None
@@ -123,6 +125,11 @@ class Followers:
         """What the follower is known to hold, None before it opened a stream."""
         stream = self._streams.get(node_id)
         return None if stream is None else stream.acked
+
+    def start_of(self, node_id: int) -> int | None:
+        """Where the follower's log is known to begin, None before it opened a stream."""
+        stream = self._streams.get(node_id)
+        return None if stream is None else stream.start
 
     def sent(self, stream: FollowerStream, end: int, size: int) -> None:
         """A push up to `end` left."""

@@ -61,6 +61,7 @@ class Log:
         self._segments = segments
         self._snapshots = snapshots
         self._epochs = epochs
+        self._start_offset = segments.start_offset
         self._book = SyncBook(segments.active, segments.next_offset)
         self._tail = Tail(config.tail_bytes)
         self._closed = False
@@ -69,7 +70,12 @@ class Log:
 
     @property
     def start_offset(self) -> int:
-        """First offset kept."""
+        """Where the log begins: what lies below was deleted, though its bytes may still be here."""
+        return self._start_offset
+
+    @property
+    def first_offset(self) -> int:
+        """First offset stored: where a copy of this log begins. Not above `start_offset`."""
         return self._segments.start_offset
 
     @property
@@ -190,15 +196,27 @@ class Log:
         """Nothing below will be rewound any more: forget how."""
         self.table.trim(offset)
 
+    def advance_start(self, offset: int) -> bool:
+        """Delete what lies below `offset`, as far as the log goes. True if its start moved.
+
+        The caller keeps it where the next opening finds it: names of files tell only whole
+        segments.
+        """
+        offset = min(offset, self.next_offset)
+        moved = offset > self._start_offset
+        self._start_offset = max(self._start_offset, offset)
+        return moved
+
     # -- reading
 
     def read(self, offset: int, max_bytes: int, limit_offset: int) -> Buffer:
         """Whole batches from the one holding `offset`, ending at or below `limit_offset`.
 
         At least one batch even if larger than `max_bytes`; empty at the end. The answer may be
-        shorter than what the log holds: read on from where it ends. ValueError outside the log.
+        shorter than what the log holds: read on from where it ends. ValueError for what is not
+        stored; from `first_offset` on a follower may copy what consumers are refused.
         """
-        if not self.start_offset <= offset <= self.next_offset:
+        if not self.first_offset <= offset <= self.next_offset:
             raise ValueError(f"offset {offset} is not in the log")
         if offset >= min(limit_offset, self.next_offset):
             return b""
@@ -229,7 +247,7 @@ class Log:
         self._check_writable()
         with self._failed_on_error():
             if offset < self.next_offset:
-                return self._cut(max(offset, self.start_offset), now_ms)
+                return self._cut(max(offset, self.first_offset), now_ms)
             self._truncate_epochs(offset)
             return self.next_offset
 
@@ -248,6 +266,7 @@ class Log:
         self._book.restart(kept, end)
         self._rewind_table(end)
         self._truncate_epochs(end)
+        self._start_offset = min(self._start_offset, end)
         return end
 
     def truncate_fully(self, start_offset: int, now_ms: int) -> None:
@@ -260,6 +279,7 @@ class Log:
             self._segments.drop_all()
             self._disk.sync_directory(self.directory)
             self._book.restart(self._segments.create(start_offset, now_ms), start_offset)
+            self._start_offset = start_offset
             self.table.clear(start_offset)
             self._snapshots.take(self.table, sync=True)
 

@@ -20,14 +20,14 @@ import msgspec
 from cluster.errors import OncelogError
 from cluster.limits import LEADER_EPOCH_MAX, OFFSET_MAX
 
-VERSION = 1
+VERSION = 2
 PUSH = 1
 ACK = 2
 CONTROL = 3
 
 _ENVELOPE = struct.Struct(">BBiqq")
-_PUSH = struct.Struct(">16siiIqIQq")
-_ACK = struct.Struct(">16siiIqq")
+_PUSH = struct.Struct(">16siiIqIQqq")
+_ACK = struct.Struct(">16siiIqqq")
 ENVELOPE_BYTES = _ENVELOPE.size
 
 
@@ -59,7 +59,7 @@ class PushHeader(NamedTuple):
     """One partition's part of a push: `length` bytes of whole batches from `base_offset` on.
 
     `digest` is the leader's producer-state digest at the end of the batches, 0 when they end
-    before its log does.
+    before its log does. What lies below `log_start_offset` is deleted.
     """
 
     topic_id: bytes
@@ -70,13 +70,14 @@ class PushHeader(NamedTuple):
     length: int
     digest: int
     high_watermark: int
+    log_start_offset: int = 0
 
 
 class AckHeader(NamedTuple):
     """The follower holds everything below `end_offset`, as durably as the topic asks.
 
     At offset `compared` its producer state was last found equal to the leader's, -1 for never on
-    this stream.
+    this stream. `log_start_offset` is where its log begins and will after a restart.
     """
 
     topic_id: bytes
@@ -85,6 +86,7 @@ class AckHeader(NamedTuple):
     stream: int
     end_offset: int
     compared: int
+    log_start_offset: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False, tag="hello"):

@@ -97,7 +97,7 @@ def test_untrue_wish_for_a_stream_costs_its_sender_its_place_at_most(
     [
         (b"", b"", "malformed"),
         (b"\x01", b"", "malformed"),
-        (b"\x02" + bytes(25), b"", "malformed"),
+        (bytes([stream.VERSION + 1]) + bytes(25), b"", "malformed"),
         (stream.envelope(stream.CONTROL, 99, 1, 99), b"", "for another incarnation"),
     ],
 )
