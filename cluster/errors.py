@@ -102,7 +102,7 @@ NETWORK_EXCEPTION = _code(  # never on the wire: what a client notes for a broke
     attempt=_MAYBE,
 )  # fmt: skip
 COORDINATOR_LOAD_IN_PROGRESS = _code(
-    14, "COORDINATOR_LOAD_IN_PROGRESS", "no producer id can be given out yet", _RETRY
+    14, "COORDINATOR_LOAD_IN_PROGRESS", "the coordinator is still reading its state", _RETRY
 )
 COORDINATOR_NOT_AVAILABLE = _code(
     15, "COORDINATOR_NOT_AVAILABLE", "the coordinator is not available", _RETRY
@@ -120,6 +120,24 @@ NOT_ENOUGH_REPLICAS_AFTER_APPEND = _code(
     attempt=_MAYBE,
 )  # fmt: skip
 INVALID_REQUIRED_ACKS = _code(21, "INVALID_REQUIRED_ACKS", "acks must be 0, 1 or -1 (all)")
+OFFSET_METADATA_TOO_LARGE = _code(
+    12, "OFFSET_METADATA_TOO_LARGE", "the metadata of a committed offset is too long"
+)
+ILLEGAL_GENERATION = _code(22, "ILLEGAL_GENERATION", "the group is in another generation")
+INCONSISTENT_GROUP_PROTOCOL = _code(
+    23, "INCONSISTENT_GROUP_PROTOCOL", "the group is of another type, or shares no assignor"
+)
+INVALID_GROUP_ID = _code(24, "INVALID_GROUP_ID", "a group's name may not be empty")
+UNKNOWN_MEMBER_ID = _code(25, "UNKNOWN_MEMBER_ID", "the group has no such member")
+INVALID_SESSION_TIMEOUT = _code(
+    26, "INVALID_SESSION_TIMEOUT", "the session time-out is outside the broker's bounds"
+)
+REBALANCE_IN_PROGRESS = _code(
+    27, "REBALANCE_IN_PROGRESS", "the group forms a new generation: join again"
+)
+INVALID_COMMIT_OFFSET_SIZE = _code(
+    28, "INVALID_COMMIT_OFFSET_SIZE", "the broker keeps no more committed offsets"
+)
 TOPIC_AUTHORIZATION_FAILED = _code(29, "TOPIC_AUTHORIZATION_FAILED", "not authorized for the topic")
 CLUSTER_AUTHORIZATION_FAILED = _code(
     31, "CLUSTER_AUTHORIZATION_FAILED", "not authorized for the cluster"
@@ -173,6 +191,8 @@ KAFKA_STORAGE_ERROR = _code(
 UNKNOWN_PRODUCER_ID = _code(
     59, "UNKNOWN_PRODUCER_ID", "the broker knows nothing of this producer id"
 )
+NON_EMPTY_GROUP = _code(68, "NON_EMPTY_GROUP", "the group has members")
+GROUP_ID_NOT_FOUND = _code(69, "GROUP_ID_NOT_FOUND", "no such group")
 FETCH_SESSION_ID_NOT_FOUND = _code(
     70, "FETCH_SESSION_ID_NOT_FOUND", "the fetch session is not known", _RETRY
 )
@@ -192,10 +212,22 @@ STALE_BROKER_EPOCH = _code(77, "STALE_BROKER_EPOCH", "the broker has registered 
 OFFSET_NOT_AVAILABLE = _code(
     78, "OFFSET_NOT_AVAILABLE", "a new leader does not know the committed end yet", _RETRY
 )
+MEMBER_ID_REQUIRED = _code(
+    79, "MEMBER_ID_REQUIRED", "a new member joins again with the id it was given"
+)
+GROUP_MAX_SIZE_REACHED = _code(
+    81, "GROUP_MAX_SIZE_REACHED", "the group has as many members as it may"
+)
+FENCED_INSTANCE_ID = _code(
+    82, "FENCED_INSTANCE_ID", "another member has taken over this instance id"
+)
 ELIGIBLE_LEADERS_NOT_AVAILABLE = _code(
     83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", "no replica may lead at the moment", _RETRY, _REFRESH
 )
 ELECTION_NOT_NEEDED = _code(84, "ELECTION_NOT_NEEDED", "the leader stays", _RETRY, _REFRESH)
+GROUP_SUBSCRIBED_TO_TOPIC = _code(
+    86, "GROUP_SUBSCRIBED_TO_TOPIC", "a member of the group reads this topic"
+)
 INVALID_RECORD = _code(87, "INVALID_RECORD", "the batch breaks a rule of its format")
 THROTTLING_QUOTA_EXCEEDED = _code(89, "THROTTLING_QUOTA_EXCEEDED", "the quota is used up", _RETRY)
 PRODUCER_FENCED = _code(90, "PRODUCER_FENCED", "a newer producer uses this transactional id")
@@ -216,6 +248,10 @@ FETCH_SESSION_TOPIC_ID_ERROR = _code(
 )
 INELIGIBLE_REPLICA = _code(107, "INELIGIBLE_REPLICA", "a replica may not join the in-sync set")
 NEW_LEADER_ELECTED = _code(108, "NEW_LEADER_ELECTED", "the change was made; the leader is new")
+MISMATCHED_ENDPOINT_TYPE = _code(
+    114, "MISMATCHED_ENDPOINT_TYPE", "brokers are asked here, not controllers"
+)
+UNSUPPORTED_ENDPOINT_TYPE = _code(115, "UNSUPPORTED_ENDPOINT_TYPE", "no such type of endpoint")
 TRANSACTION_ABORTABLE = _code(
     120, "TRANSACTION_ABORTABLE", "the transaction must be aborted; the producer may go on"
 )

@@ -40,10 +40,16 @@ REPLICAS_MAX = 15  # replicas of a partition: the in-sync set is one small value
 PEER_CREDIT_BYTES = 8 * 1024 * 1024  # bytes a peer may send before it is granted more
 PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; one batch may exceed
 
+APPEND_TIMES_MAX = 512  # points of one partition's append times, 16 bytes and two objects each
+PRODUCERS_PAGE = 1_000  # producers of one partition in an answer: walking them takes 2 ms
+PRODUCERS_LISTED_MAX = 10_000  # producers in one answer over all partitions asked about
+AUTO_CREATE_MS = 5_000  # ms a question about topics waits until they are made
+AUTO_CREATES_MAX = 1_000  # such questions at once, and topics that one of them makes
 FORWARDS_MAX = 1_000  # requests of clients that one broker has under way to the controller
 FORWARD_BYTES_MAX = 1024 * 1024  # bytes of one of them: 1,000 topics with settings fit
 FORWARDED_BYTES_MAX = 16 * 1024 * 1024  # bytes of all of them, which are kept until the answer
 FORWARD_MS = 10_000  # ms a request waits for a controller and its answer: clients allow 30,000
+CONFIG_TRIES = 3  # times a change of settings is tried again when another write was faster
 FORWARD_PAUSE_MS = 50  # ms before a controller is looked for again after "not me"
 
 # Fetching
@@ -58,6 +64,7 @@ TAIL_CHUNK_BYTES = 64 * 1024  # bytes of small appends gathered in one buffer fo
 READ_MEMORY_BYTES = 32 * 1024 * 1024  # bytes of tails and loaded indexes over all logs of a broker
 READ_BYTES_MAX = 2 * 1024 * 1024  # bytes of one read of a log for a fetch: copying takes 0.3 ms
 READS_BYTES_MAX = 64 * 1024 * 1024  # bytes that read workers may hold at once: beyond, reads wait
+READ_THREADS = 4  # reads of the disk at once: enough to keep a device with a queue busy
 READ_POOL_BYTES = 16 * 1024 * 1024  # bytes of read buffers kept for the next read
 INDEX_BYTES_AT_ONCE = 16 * 1024  # bytes of an index looked at in place: larger ones are loaded
 SCAN_WINDOW_BYTES = 4 * 1024 * 1024  # bytes read at once to check or replay a segment
@@ -128,6 +135,8 @@ STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills afte
 LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets
 DISK_WORK_PER_STEP = 32  # leader epochs written in one step, 3 ms each: a step must be short
 OFFLINE_TRIES = 8  # replicas tried again at one look that the disk did not let open
+OPEN_BYTES_PER_STEP = 8 * 1024 * 1024  # bytes of logs read at opening in one step: some 4 ms
+OPEN_BYTES_OF_LOG = 512 * 1024  # as many bytes as the files of one log are worth, by their calls
 DISK_WORK_OF_LOG = 4  # as many of them as making or removing a log is worth, by its syncs
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
 
@@ -150,3 +159,17 @@ CLIENT_REQUEST_MS = 10_000  # ms one broker has to answer an admin or offset req
 PRODUCER_EXPIRATION_MS = 86_400_000  # ms an idle producer is remembered: Kafka's default, a day
 FLOORS_MAX = 100_000  # expired producers with a floor each, per partition: a collapse takes 1 ms
 FLOORS_COLLAPSED = 50_000  # floors that one batch turns into the mark
+
+# Consumer groups
+GROUP_NEW_MEMBER_MS = 300_000  # ms a first join may wait for its generation, as Kafka's
+GROUP_MEMBER_BYTES_MAX = 256 * 1024  # bytes of assignors and metadata in one join: kept per member
+GROUP_RECORD_BYTES_MAX = 8 * 1024 * 1024  # bytes of one group's record: a batch of the topic
+GROUPS_MAX = 100_000  # groups that one broker coordinates, about 1 KB each without members
+COMMITTED_OFFSETS_MAX = 2_000_000  # offsets that one broker keeps for them, about 300 bytes each
+GROUP_WRITES_MAX = 50_000  # writes of one coordinator's partition that wait to be committed
+GROUP_COMMIT_MS = 5_000  # ms a commit waits for the replicas: Kafka's offsets.commit.timeout.ms
+GROUP_BATCH_BYTES = 256 * 1024  # bytes of records gathered in one batch of the internal topic
+GROUP_SLICE_BYTES = 64 * 1024  # bytes of state read, or written anew, in one step: about 3 ms
+GROUP_LOG_BYTES = 4 * 1024 * 1024  # bytes appended before the state is written anew, at least
+GROUP_SEGMENT_BYTES = 1024 * 1024  # bytes of a segment of the internal topic: what is freed at once
+GROUP_EXPIRY_LOOK_MS = 60_000  # ms between looks for offsets that nobody reads from any more
