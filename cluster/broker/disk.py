@@ -15,9 +15,10 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from errno import EIO
+from errno import EIO, EOPNOTSUPP
 from pathlib import Path
 
+from cluster.broker.buffers import Buffers
 from cluster.storage.checkpoint import (
     META_PROPERTIES,
     MetaProperties,
@@ -40,7 +41,9 @@ class FileDisk:
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
+        self.buffers = Buffers()
         self._paths: dict[int, str] = {}
+        self._caches = True
 
     def open(self, path: str, *, create: bool = False) -> int:
         """A file descriptor for reading and writing."""
@@ -81,6 +84,21 @@ class FileDisk:
                 data = os.pread(handle, length, position)
                 parts.append(data)
             return b"".join(parts)
+
+    def read_cached(self, handle: int, position: int, length: int) -> memoryview:
+        """What the page cache has of the range, up to the first page that it has not."""
+        if not self._caches or length == 0:
+            return memoryview(b"")
+        buffer = self.buffers.take(length)
+        try:
+            count = os.preadv(handle, [buffer], position, os.RWF_NOWAIT)
+        except BlockingIOError:
+            count = 0
+        except OSError as error:
+            if error.errno != EOPNOTSUPP:
+                raise DiskError(error.errno or EIO, self._paths[handle], "read") from error
+            self._caches, count = False, 0  # the file system cannot tell: ask the read workers
+        return buffer[:count]
 
     def truncate(self, handle: int, length: int) -> None:
         """Cut the file."""

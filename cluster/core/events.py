@@ -86,6 +86,21 @@ class Synced(msgspec.Struct, frozen=True, gc=False):
     results: Sequence[SyncDone]
 
 
+class ReadDone(msgspec.Struct, frozen=True, gc=False):
+    """A `Read` came back: its bytes, fewer only at the end of the file, or `errno`."""
+
+    number: int
+    data: bytes | memoryview
+    errno: int
+    nanoseconds: int
+
+
+class ReadsDone(msgspec.Struct, frozen=True, gc=False):
+    """What the read workers finished in one turn."""
+
+    results: Sequence[ReadDone]
+
+
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
     """The connection to this incarnation of a broker stands."""
@@ -112,7 +127,7 @@ class StopRequested:
     """Hand over and close: an orderly stop begins."""
 
 
-Data = ClientTurn | PeerTurn | Synced
+Data = ClientTurn | PeerTurn | Synced | ReadsDone
 """What records on their way bring: every turn of a loaded broker has some."""
 
 Rare = StoreChanged | Transacted | PeerConnected | PeerDisconnected | Tick | StopRequested

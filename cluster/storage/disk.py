@@ -46,6 +46,12 @@ class Disk(Protocol):
     def read(self, handle: int, position: int, length: int) -> bytes:
         """Up to `length` bytes from `position`; fewer only at the end of the file."""
 
+    def read_cached(self, handle: int, position: int, length: int) -> Buffer:
+        """What `read` would answer as far as no device is waited for: a prefix of it, or nothing.
+
+        The buffer is the caller's as long as it is referenced.
+        """
+
     def truncate(self, handle: int, length: int) -> None:
         """Cut the file to `length` bytes."""
 
@@ -86,6 +92,16 @@ def read_file(disk: Disk, path: str) -> bytes | None:
     handle = disk.open(path)
     try:
         return disk.read(handle, 0, disk.size(handle))
+    finally:
+        disk.close(handle)
+
+
+def read_end(disk: Disk, path: str, length: int) -> bytes:
+    """The last bytes of a file, fewer if it is shorter."""
+    handle = disk.open(path)
+    try:
+        size = disk.size(handle)
+        return disk.read(handle, max(size - length, 0), length)
     finally:
         disk.close(handle)
 

@@ -133,6 +133,42 @@ class SparseIndex:
         return index
 
 
+class StoredPoints:
+    """An `.index` file as it lies on the disk, searched in place."""
+
+    def __init__(self, base_offset: int, data: Buffer) -> None:
+        self._base = base_offset
+        self._data = bytes(data)
+        # A preallocated file ends in zeros; no entry but an impossible first one is all zero.
+        self._count = -(-len(self._data.rstrip(b"\0")) // POINT.size)
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return len(self._data)
+
+    @property
+    def last_position(self) -> int:
+        """Position of the last batch entered, 0 before the first."""
+        return self._entry(self._count - 1)[1] if self._count else 0
+
+    def floor(self, offset: int) -> tuple[int, int]:
+        """As `SparseIndex.floor`."""
+        relative = offset - self._base
+        after = bisect_right(range(self._count), relative, key=lambda at: self._entry(at)[0])
+        if not after:
+            return (-1, 0)
+        last_offset, position = self._entry(after - 1)
+        return self._base + last_offset, position
+
+    def _entry(self, number: int) -> tuple[int, int]:
+        last_offset, position = POINT.unpack_from(self._data, number * POINT.size)
+        return last_offset, position
+
+
 def _columns(layout: struct.Struct, data: bytes) -> tuple[list[int], list[int]]:
     """Both columns without the zeros of a preallocated file, up to where either stops growing."""
     whole = data[: len(data) // layout.size * layout.size]

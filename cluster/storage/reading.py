@@ -1,30 +1,72 @@
-"""Taking whole batches out of a buffer of batches.
+"""Taking whole batches out of a buffer of batches, and what to do when the buffer is not there.
 
-Owns: the rule of every read of the log: whole batches only, none past the reader's limit, and at
-least one even if it alone is larger than asked for.
+Owns: the rule of every read of the log (whole batches only, none past the reader's limit, and at
+least one even if it alone is larger than asked for), and the shapes of a read that has to wait for
+the device: what is missing, and what came back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
+
+import msgspec
 
 from _fastseq.batch import HEADER_BYTES, read_header, whole_batches
 from cluster.storage.disk import Buffer
 from cluster.wire.primitives import WireError
 from cluster.wire.records import read_records
 
+Parts = Sequence[Buffer]
+"""Whole batches in order, in as many buffers as they lie in."""
+
+
+class Missing(msgspec.Struct, frozen=True, gc=False):
+    """A range of a segment's file that is not in memory.
+
+    `hint` is the last offset of the batch at `position` as the index says, -1 if that is certain.
+    With `index` the range is the whole offset index instead.
+    """
+
+    position: int
+    length: int
+    hint: int = -1
+    index: bool = False
+
+
+class Cold(msgspec.Struct, frozen=True, gc=False):
+    """What must be read off the loop before a log can answer; its file stays open until then."""
+
+    handle: int
+    position: int
+    length: int
+    number: int
+    segment_base: int
+    generation: int
+    missing: Missing
+
+
+class Fetched(msgspec.Struct, frozen=True, gc=False):
+    """The bytes that a `Cold` asked for; fewer than its length only at the end of the file."""
+
+    cold: Cold
+    data: Buffer
+
 
 def take_batches(
     data: Buffer, start: int, max_bytes: int, limit_offset: int, *, at_least_one: bool
-) -> int:
-    """End of the batches to hand out from `start`; `start` itself if there is none to give."""
+) -> tuple[int, int]:
+    """(end of the batches to hand out from `start`, their end offset).
+
+    (`start`, -1) if there is none to give.
+    """
     stop = min(len(data), start + max(max_bytes, 0))
-    end, _ = whole_batches(data, start, stop, limit_offset)
+    end, next_offset = whole_batches(data, start, stop, limit_offset)
     if end == start and at_least_one and start + HEADER_BYTES <= len(data):
         whole = start + read_header(data, start).size
         if stop < whole <= len(data):
-            end, _ = whole_batches(data, start, whole, limit_offset)
-    return end
+            end, next_offset = whole_batches(data, start, whole, limit_offset)
+    return end, next_offset
 
 
 def first_record(data: Buffer, position: int, timestamp: int) -> tuple[int, int]:
@@ -40,3 +82,10 @@ def first_record(data: Buffer, position: int, timestamp: int) -> tuple[int, int]
             if record.timestamp >= timestamp:
                 return record.offset, record.timestamp
     return header.base_offset, header.max_timestamp
+
+
+def joined(parts: Parts) -> Buffer:
+    """All of it as one buffer, copied only if it lies in several."""
+    if len(parts) == 1:
+        return parts[0]
+    return b"".join(parts)

@@ -118,14 +118,14 @@ def ack_before_commit(patch: Patch) -> None:
 def read_uncommitted(patch: Patch) -> None:
     read = patch.set(Fetches, "_read", None)
 
-    def eager(self: Fetches, topic: str, wanted: Any, budget: int, *, first: bool) -> Any:
+    def eager(self: Fetches, fetch: Any, topic: str, wanted: Any, found: Any) -> Any:
         partition = self._find(topic, wanted.partition)
         if partition is None:
-            return read(self, topic, wanted, budget, first=first)
+            return read(self, fetch, topic, wanted, found)
         replica, known = partition.replica, partition.replica.high_watermark
         replica.high_watermark = replica.log.next_offset
         try:
-            return read(self, topic, wanted, budget, first=first)
+            return read(self, fetch, topic, wanted, found)
         finally:
             replica.high_watermark = known
 

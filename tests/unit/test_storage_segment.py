@@ -10,6 +10,7 @@ from cluster.storage.disk import DiskError, read_file, write_file
 from cluster.storage.index import POINT
 from cluster.storage.segment import DamagedLog, Segment
 from cluster.storage.settings import LogConfig
+from cluster.storage.walking import finish
 from tests.batches import make_batch
 from tests.sim.disk import SimulatedDisk
 
@@ -51,7 +52,7 @@ def reopened(disk: SimulatedDisk) -> Segment:
 
 def batches(segment: Segment, offset: int, max_bytes: int = 1, limit: int = ANY) -> list[int]:
     """Base offsets of what one read answers."""
-    data, position, bases = bytes(segment.read(offset, max_bytes, limit)), 0, []
+    data, position, bases = b"".join(segment.read(offset, max_bytes, limit) or ()), 0, []
     while position < len(data):
         bases.append(int.from_bytes(data[position : position + 8]))
         position += 12 + int.from_bytes(data[position + 8 : position + 12])
@@ -168,7 +169,7 @@ def test_a_rescan_finds_what_is_sound(disk: SimulatedDisk, segment: Segment) -> 
     disk.write(segment.open(), position + 70, [b"\xff"])
     again = Segment(disk, "t-0", 100, CONFIG)
     seen: list[int] = []
-    end, reason = again.rescan(check_crc=True, observe=lambda _, end: seen.append(end))
+    end, reason = finish(again.rescan(check_crc=True, observe=lambda _, end: seen.append(end)))
     assert (end, again.next_offset) == (position, 130)
     assert reason != 0
     assert seen == [position]

@@ -1,0 +1,13 @@
+from collections.abc import Sequence
+
+from typing_extensions import Buffer
+
+_Partition = tuple[int, int, int, int, Sequence[Buffer], int]
+
+def pack_fetch(
+    version: int,
+    correlation_id: int,
+    error: int,
+    topics: Sequence[tuple[str, Sequence[_Partition]]],
+) -> list[Buffer]: ...
+def holds_zstd(data: Buffer) -> bool: ...
