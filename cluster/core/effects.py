@@ -11,12 +11,19 @@ from dataclasses import dataclass
 
 import msgspec
 
+Frame = bytes | Sequence[bytes | bytearray | memoryview]
+"""Bytes of one response, or the pieces that make it up."""
+
 
 class Reply(msgspec.Struct, frozen=True, gc=False):
-    """Bytes of one response for a client's connection."""
+    """One response for a client's connection."""
 
     connection: bytes
-    frame: bytes
+    frame: Frame
+
+    def joined(self) -> bytes:
+        """The response as one piece."""
+        return self.frame if isinstance(self.frame, bytes) else b"".join(self.frame)
 
 
 class NoReply(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +56,15 @@ class Sync(msgspec.Struct, frozen=True, gc=False):
     segment_base: int
     generation: int
     end: int
+
+
+class Read(msgspec.Struct, frozen=True, gc=False):
+    """Bytes of a file that may have to come from the device; answered by a `ReadDone`."""
+
+    handle: int
+    number: int
+    position: int
+    length: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +123,16 @@ class Stopped:
 
 
 Effect = (
-    Reply | NoReply | Hangup | Send | Sync | Transact | ConnectPeers | LookAtStore | Harm | Stopped
+    Reply
+    | NoReply
+    | Hangup
+    | Send
+    | Sync
+    | Read
+    | Transact
+    | ConnectPeers
+    | LookAtStore
+    | Harm
+    | Stopped
 )
 Effects = Sequence[Effect]

@@ -20,6 +20,7 @@ from cluster import errors
 from cluster.core import insync, records
 from cluster.core.acknowledge import Quorum, Waiters, high_watermark
 from cluster.core.answer import ProduceAnswer
+from cluster.core.append_times import AppendTimes
 from cluster.core.deletions import Deletion, Deletions, Done
 from cluster.core.effects import Put
 from cluster.core.events import Commit
@@ -28,7 +29,8 @@ from cluster.core.replica import Around, Replica
 from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
 from cluster.core.sweep import Sweep
 from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
-from cluster.storage.disk import Buffer, DiskError
+from cluster.storage.disk import DiskError
+from cluster.storage.reading import Cold, Fetched, Parts
 from cluster.wire import stream
 
 
@@ -70,6 +72,11 @@ class Leader:
         self.sweep = Sweep(log.next_offset, now_ms, replica.expiration_ms)
         self._tell_term()
         self.settle()
+
+    @property
+    def append_times(self) -> AppendTimes:
+        """When this term's log ended where."""
+        return self.sweep.times
 
     @property
     def members_present(self) -> bool:
@@ -275,18 +282,39 @@ class Leader:
         for follower in self.followers.streams():
             link = self._around.out.links.get(follower.node_id)
             while link is not None and follower.sent < end and link.credit > 0:
-                data = self._stored(follower.sent, push_size(link.credit))
-                if not data:
+                parts = self._stored(follower, push_size(link.credit))
+                if not parts:
                     break
-                _, upto = whole_batches(data, 0, len(data), end)
-                self._push(follower, follower.sent, upto, memoryview(data))
+                for part in parts:
+                    _, upto = whole_batches(part, 0, len(part), end)
+                    self._push(follower, follower.sent, upto, memoryview(part))
 
-    def _stored(self, offset: int, size: int) -> Buffer:
-        """What follows in the log; nothing if the disk cannot read it: whoever lacks it lags."""
+    def _stored(self, follower: FollowerStream, size: int) -> Parts:
+        """What follows in the log. Nothing yet if it is being read from the disk, and nothing if
+        the disk cannot read it: whoever lacks it lags.
+        """
+        if follower.reading:
+            return ()
+        log, have = self.replica.log, follower.have
+        follower.have = None
         try:
-            return self.replica.log.read(offset, size, self.replica.log.next_offset)
+            found = log.read_now(follower.sent, size, log.next_offset, have)
         except DiskError:
-            return b""
+            return ()
+        if not isinstance(found, Cold):
+            return found
+
+        def then(fetched: Fetched | None) -> None:
+            follower.reading = False
+            # A stream that was closed meanwhile is not this one, and a term that ended closed all.
+            if fetched is not None and self.followers.get(follower.node_id) is follower:
+                follower.have = fetched
+                self.catch_up()
+                follower.have = None
+
+        follower.reading = True
+        self._around.reads.begin(log, found, then)
+        return ()
 
     def tell_high_watermark(self) -> None:
         """Followers learn the high watermark with data; this is for when none follows.

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.image import Image, PartitionId
 from cluster.core.outbox import Outbox
+from cluster.core.reads import Reads
 from cluster.core.records import TopicRecord
 from cluster.limits import PRODUCER_EXPIRATION_MS
 from cluster.storage.log import Log
@@ -30,6 +31,13 @@ class Around:
     """How long a follower with data waiting may stay silent: replica.lag.time.max.ms."""
     touched: dict[PartitionId, None] = field(default_factory=dict)
     """Replicas that changed in this step and are settled at its end."""
+    ended: list[Replica] = field(default_factory=list)
+    """Replicas whose leadership ended in this step: who waits to read there must hear of it."""
+    reads: Reads = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Reads leave as everything else does."""
+        self.reads = Reads(self.out)
 
 
 @dataclass(slots=True)
@@ -113,6 +121,13 @@ class Replica:
     def recover(self, now_ms: int) -> None:
         """After a failed sync: be doubtful, and cut to the last synced end (rule 14)."""
         end = self.log.cut_to_synced(now_ms)
+        self.high_watermark = min(self.high_watermark, end)
+        self.cut = True
+        self._lower_start()
+
+    def give_up_damage(self, now_ms: int) -> None:
+        """Cut the log where it cannot be read, to fetch the rest from a leader (rule 7)."""
+        end = self.log.cut_damage(now_ms)
         self.high_watermark = min(self.high_watermark, end)
         self.cut = True
         self._lower_start()

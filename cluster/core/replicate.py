@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cluster.limits import PUSH_BYTES_MAX
+from cluster.storage.reading import Fetched
 
 Epochs = Sequence[tuple[int, int]]
 
@@ -61,6 +62,10 @@ class FollowerStream:
     compared: int = -1
     """Where the follower last found its producer state equal to the leader's."""
     keeping_up_since_ms: int | None = None
+    reading: bool = False
+    """What it lacks next is being read from the disk."""
+    have: Fetched | None = None
+    """What was read for it, in the step that brought it."""
     in_flight: deque[tuple[int, int]] = field(default_factory=deque)
     """(end offset, bytes) of every push that is not acknowledged."""
 

@@ -9,18 +9,20 @@ it points to proves it, or the index is rebuilt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 
 from _fastseq.batch import HEADER_BYTES, Scan, batch_at, read_header, whole_batches
-from cluster.limits import SCAN_WINDOW_BYTES
-from cluster.storage.disk import EIO, Buffer, Disk, DiskError, read_file, write_file
-from cluster.storage.index import SparseIndex
+from cluster.limits import READ_MEMORY_BYTES, SCAN_WINDOW_BYTES
+from cluster.storage.budget import Budget
+from cluster.storage.disk import EIO, Buffer, Disk, DiskError, read_end, read_file, write_file
+from cluster.storage.index import TIME, SparseIndex
 from cluster.storage.names import INDEX, LOG, SEGMENT_SUFFIXES, TIME_INDEX, segment_file
 from cluster.storage.pinned import PinnedFile
-from cluster.storage.reading import first_record, take_batches
+from cluster.storage.reader import SegmentReader
+from cluster.storage.reading import Missing, Parts, first_record
 from cluster.storage.settings import LogConfig
-from cluster.storage.walking import walk_batches
+from cluster.storage.walking import finish, walk_batches
 
 ANY_OFFSET = 2**63 - 1
 BLOCK_BYTES = 4096  # what the page cache holds and the disk writes at once
@@ -49,6 +51,22 @@ class Segment:
         self._config = config
         self.file = PinnedFile(disk, segment_file(directory, base_offset, LOG))
         self._index: SparseIndex | None = None
+        self._max_timestamp: int | None = None  # while the index is not in memory
+        self.budget: Budget | None = None
+        """For what readers keep in memory, where the logs of a broker share one."""
+        self._reader: SegmentReader | None = None
+
+    @property
+    def reader(self) -> SegmentReader:
+        """Who reads this segment without waiting for the device."""
+        if self._reader is None:
+            budget = self.budget or Budget(READ_MEMORY_BYTES)
+            self._reader = SegmentReader(self, self._disk, self._directory, budget)
+        return self._reader
+
+    def _forget_readers(self) -> None:
+        if self._reader is not None:
+            self._reader.forget()
 
     def open(self, *, create: bool = False) -> int:
         """The handle; opening the file tells its size."""
@@ -70,7 +88,23 @@ class Segment:
     def unlink(self) -> None:
         """Remove the files of the segment."""
         self.file.retire()
+        if self._reader is not None:
+            self._reader.forget()
+            self._reader.index_file.retire()
         self._remove(SEGMENT_SUFFIXES)
+
+    def set_aside(self, path: str) -> None:
+        """Give the file a name under which it is no segment; its indexes go."""
+        self.file.retire()
+        self._disk.rename(self.file.path, path)
+        self._remove(SEGMENT_SUFFIXES)
+
+    def hide(self, position: int, next_offset: int) -> None:
+        """Act as if the file ended at `position`, where `next_offset` would begin."""
+        self.index.truncate(next_offset)
+        self.size, self.next_offset = position, next_offset
+        if not self.settle():
+            raise DamagedLog(self.file.path)
 
     def _remove(self, suffixes: tuple[str, ...]) -> None:
         for suffix in suffixes:
@@ -93,9 +127,37 @@ class Segment:
         return self._index
 
     @property
+    def indexed(self) -> bool:
+        """Whether the index is in memory."""
+        return self._index is not None
+
+    @property
+    def index_interval(self) -> int:
+        """Bytes between two entries of the index, about."""
+        return self._config.index_interval_bytes
+
+    @property
     def max_timestamp(self) -> int:
         """The largest timestamp in the segment, -1 if there is none."""
+        if self._index is not None:
+            return self._index.max_timestamp
+        if self._max_timestamp is None:
+            self._max_timestamp = self._last_time()
+        return self._max_timestamp
+
+    def _last_time(self) -> int:
+        """The last entry of the time index, which is small to read, or else the whole index."""
+        path = segment_file(self._directory, self.base_offset, TIME_INDEX)
+        if self._disk.exists(path):
+            entry = read_end(self._disk, path, TIME.size)
+            if len(entry) == TIME.size and any(entry):
+                return int(TIME.unpack(entry)[0])
         return self.index.max_timestamp
+
+    def is_covered(self, last_position: int) -> bool:
+        """Whether an index whose last entry points here can be the whole one."""
+        unindexed = self._config.index_interval_bytes + 2 * self._config.max_message_bytes
+        return 0 <= self.size - last_position <= unindexed
 
     def _load_index(self) -> None:
         self.open()
@@ -103,15 +165,14 @@ class Segment:
         points, times = (read_file(self._disk, path) for path in paths)
         if points is not None and times is not None:
             index = SparseIndex.load(self.base_offset, points, times)
-            unindexed = self._config.index_interval_bytes + 2 * self._config.max_message_bytes
-            if 0 <= self.size - index.last_position <= unindexed:
+            if self.is_covered(index.last_position):
                 self._index = index
                 return
         self.rebuild_index()
 
     def rebuild_index(self) -> None:
         """Index a trusted segment anew from its batches."""
-        if self.rescan(check_crc=False)[1]:
+        if finish(self.rescan(check_crc=False))[1]:
             raise DamagedLog(self.file.path)
 
     def write_index(self) -> None:
@@ -125,6 +186,12 @@ class Segment:
             path = segment_file(self._directory, self.base_offset, suffix)
             write_file(self._disk, path, data, sync=True)
 
+    def seal(self) -> None:
+        """Write the index and keep it no longer in memory: nothing will be appended."""
+        self.write_index()
+        self._max_timestamp = self.index.max_timestamp
+        self._index = None
+
     def remove_index(self) -> None:
         """Remove the files of an index that only memory will keep up with the segment."""
         assert self.index is self._index, "it was read before"
@@ -133,10 +200,18 @@ class Segment:
     # -- scanning
 
     def walk(
-        self, position: int, expected_offset: int, *, check_crc: bool
+        self, position: int, expected_offset: int, *, check_crc: bool, contiguous: bool = False
     ) -> Iterator[tuple[bytes, int, Scan]]:
         """Windows of the file from `position`, as `walk_batches` yields them."""
-        return walk_batches(self._disk, self.open(), position, expected_offset, check_crc=check_crc)
+        return walk_batches(
+            self._disk,
+            self.open(),
+            position,
+            expected_offset,
+            size=self.size,
+            check_crc=check_crc,
+            contiguous=contiguous,
+        )
 
     def _enter(self, data: Buffer, end: int, position: int, found: Scan) -> None:
         self.index.enter(data, end, position, self._config.index_interval_bytes)
@@ -146,23 +221,29 @@ class Segment:
         self,
         *,
         check_crc: bool,
+        contiguous: bool = False,
         observe: Callable[[bytes, int], object] = lambda _data, _end: None,
-    ) -> tuple[int, int]:
+    ) -> Generator[int, None, tuple[int, int]]:
         """Walk the whole file and index it anew: (end of what is sound, reason for ending there).
 
+        A piece at a time: yields how many bytes were read since.
         `next_offset` is then what was found; `size` is left alone, what lies beyond the end is the
         caller's to cut. `observe` sees the bytes of each window and where whole batches end in it.
         """
+        self._forget_readers()
         self._index = SparseIndex(self.base_offset)
         self.next_offset = self.base_offset
         end, reason = 0, 0
-        for data, position, found in self.walk(0, self.base_offset, check_crc=check_crc):
+        for data, position, found in self.walk(
+            0, self.base_offset, check_crc=check_crc, contiguous=contiguous
+        ):
             reason = found.reason
             if found.end_position:
                 self._enter(data, found.end_position, position, found)
                 observe(data, found.end_position)
                 self.next_offset = found.next_offset
                 end = position + found.end_position
+            yield len(data)
         self._read_first_timestamp(end)
         return end, reason if end < self.size else 0
 
@@ -171,7 +252,7 @@ class Segment:
         hint, position = self.index.floor(ANY_OFFSET)
         self.next_offset, end = self.base_offset, position
         for data, at, found in self.walk(position, self.base_offset, check_crc=False):
-            if at == position and not self._proves(data, hint, position):
+            if at == position and not self.proves(data, hint, position):
                 break
             if found.end_position:
                 self.next_offset, end = found.next_offset, at + found.end_position
@@ -186,7 +267,7 @@ class Segment:
             self.first_timestamp = read_header(data).max_timestamp
 
     @staticmethod
-    def _proves(data: bytes, hint: int, position: int) -> bool:
+    def proves(data: bytes, hint: int, position: int) -> bool:
         """Whether the batch an index entry points to is the one it speaks of."""
         if position == 0:
             return True
@@ -230,6 +311,7 @@ class Segment:
     def cut(self, position: int, next_offset: int) -> None:
         """Cut the file to `position`, durably, where the log then ends at `next_offset`."""
         index = self.index
+        self._forget_readers()
         self.remove_index()
         self._disk.truncate(self.open(), position)
         self.size = position  # whether or not the sync fails: a cut that failed is tried again
@@ -260,7 +342,7 @@ class Segment:
         hinted = position
         while position < self.size:
             data = self._window(position, length)
-            if position == hinted and not self._proves(data, hint, position):
+            if position == hinted and not self.proves(data, hint, position):
                 self.rebuild_index()
                 return self.locate(offset, length)
             at = batch_at(data, 0, len(data), offset)
@@ -298,12 +380,14 @@ class Segment:
                 end, _ = whole_batches(data, 0, len(data), ANY_OFFSET)
         return data[:end]
 
-    def read(self, offset: int, max_bytes: int, limit_offset: int) -> Buffer:
-        """Whole batches from the one holding `offset`; empty if it lies past the limit."""
-        length = max(max_bytes, HEADER_BYTES) + self._config.index_interval_bytes
-        _, data, start = self.locate(offset, length)
-        end = take_batches(data, start, max_bytes, limit_offset, at_least_one=True)
-        return memoryview(data)[start:end]
+    def read(self, offset: int, max_bytes: int, limit_offset: int) -> Parts | None:
+        """What `reader.read` answers, waiting for the device where that has to be."""
+        found = self.reader.read(offset, max_bytes, limit_offset)
+        while isinstance(found, Missing):
+            handle = self.reader.index_file.open() if found.index else self.open()
+            data = self._disk.read(handle, found.position, found.length)
+            found = self.reader.read(offset, max_bytes, limit_offset, (found, data))
+        return found
 
     def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record not older than `timestamp`."""

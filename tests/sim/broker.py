@@ -15,7 +15,7 @@ from cluster.core import effects, events
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
-from cluster.core.topics import TopicDefaults
+from cluster.core.defaults import TopicDefaults
 from cluster.storage.disk import DiskError
 from cluster.storage.names import parse_replica_directory
 from tests.sim.committed import placed_batches
@@ -289,11 +289,13 @@ class Broker:
         assert self.network is not None
         match effect:
             case effects.Reply():
-                self.hands.answer(self, effect.connection, effect.frame)
+                self.hands.answer(self, effect.connection, effect.joined())
             case effects.Send():
                 self.network.send(self.node_id, effect.node_id, effect.header, bytes(effect.data))
             case effects.Sync():
                 self._sync(effect, process)
+            case effects.Read():
+                self._read(effect, process)
             case effects.Transact():
                 assert self._session is not None
                 self.store.transact(self._session, effect)
@@ -320,6 +322,19 @@ class Broker:
                 effect.token, effect.segment_base, effect.generation, effect.end, errno, delay
             )
             self.step(events.Synced((result,)))
+
+        self.clock.after(delay, lambda: self._for(process, done))
+
+    def _read(self, effect: effects.Read, process: int) -> None:
+        """A read worker sees the file as it was at any moment until it answers."""
+        rng, disk = self.clock.rng, self.disk
+        delay = rng.randrange(50, 2 * MS) if rng.random() < 0.95 else rng.randrange(SLOW_SYNC)
+        ticket = disk.begin_read(effect.handle, effect.position, effect.length)
+
+        def done() -> None:
+            data, errno = disk.finish_read(ticket)
+            result = events.ReadDone(effect.number, data, errno, delay)
+            self.step(events.ReadsDone((result,)))
 
         self.clock.after(delay, lambda: self._for(process, done))
 

@@ -135,6 +135,10 @@ class Faults:
     sync_probability: float = 0.0
     name_countdown: int = 0
     capacity_bytes: int = 0
+    read_probability: float = 0.0
+    """How often a read that waits for the device fails."""
+    cold_probability: float = 0.0
+    """How often a read finds only part of it, or nothing, in the page cache."""
     rng: Random = field(default_factory=lambda: Random(0))
 
     def due(self, call: str) -> bool:
@@ -154,6 +158,16 @@ class SyncTicket:
     file: File
     until: int
     boot: int
+
+
+@dataclass(frozen=True)
+class ReadTicket:
+    """A read that has begun, and what it would answer if it ended at once."""
+
+    file: File
+    position: int
+    length: int
+    before: bytes
 
 
 class SimulatedDisk:
@@ -216,6 +230,18 @@ class SimulatedDisk:
             return EIO
         ticket.file.sync(ticket.until)
         return 0
+
+    def begin_read(self, handle: int, position: int, length: int) -> ReadTicket:
+        """A read worker takes a request; the file may change before it answers."""
+        return ReadTicket(self._file(handle), position, length, self.read(handle, position, length))
+
+    def finish_read(self, ticket: ReadTicket) -> tuple[bytes, int]:
+        """(bytes, error number): what was there at one moment of the read, the first or the last."""
+        if self.faults.due("read"):
+            return b"", EIO
+        if self.faults.rng.random() < 0.5:
+            return ticket.before, 0
+        return bytes(ticket.file.visible[ticket.position :][: ticket.length]), 0
 
     def contents(self, path: str) -> bytes:
         """What a reader sees in a file."""
@@ -338,6 +364,14 @@ class SimulatedDisk:
     def read(self, handle: int, position: int, length: int) -> bytes:
         self._count("read")
         return bytes(self._file(handle).visible[position : position + length])
+
+    def read_cached(self, handle: int, position: int, length: int) -> bytes:
+        data = self.read(handle, position, length)
+        if not self.faults.cold_probability or not data:
+            return data
+        if self.faults.rng.random() >= self.faults.cold_probability:
+            return data
+        return data[: self.faults.rng.randrange(len(data))]
 
     def truncate(self, handle: int, length: int) -> None:
         file = self._file(handle)

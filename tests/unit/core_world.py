@@ -13,13 +13,13 @@ from itertools import count
 
 from _fastseq.batch import encode_batch
 from cluster.core import effects, events, records
+from cluster.core.defaults import TopicDefaults
 from cluster.core.leader import Leader
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
 from cluster.core.settings import NodeSettings
-from cluster.core.topics import TopicDefaults
 from cluster.wire import apis, codec, messages
 from cluster.wire.schema import Message
 from tests.sim.disk import SimulatedDisk
@@ -175,10 +175,12 @@ class World:
                     self.post(effect.node_id, turn)
             case effects.Sync():
                 self._sync(node_id, effect)
+            case effects.Read():
+                self._read(node_id, effect)
             case effects.ConnectPeers():
                 self._connect(node_id, effect)
             case effects.Reply():
-                self.replies.append(effect.frame)
+                self.replies.append(effect.joined())
             case effects.LookAtStore():
                 pass
             case _:
@@ -210,6 +212,10 @@ class World:
             sync.token, sync.segment_base, sync.generation, sync.end, errno, 1_000
         )
         self.post(node_id, events.Synced([done]))
+
+    def _read(self, node_id: int, read: effects.Read) -> None:
+        data = self.disks[node_id].read(read.handle, read.position, read.length)
+        self.post(node_id, events.ReadsDone([events.ReadDone(read.number, data, 0, 1_000)]))
 
     def _connect(self, node_id: int, effect: effects.ConnectPeers) -> None:
         for peer in effect.peers:
