@@ -83,14 +83,6 @@ def _address(*, optional: bool) -> Kind:
     return Kind('"HOST:PORT", port 0 for a free one' + ', or "none"' * optional, read)
 
 
-def _absent_listener(reason: str) -> Kind:
-    def read(value: object) -> None:
-        if value != "none":
-            raise ValueError(value)
-
-    return Kind(f'"none", since {reason}', read)
-
-
 def _read_path(value: object) -> Path:
     if not isinstance(value, str) or not value or "\0" in value:
         raise ValueError(value)
@@ -159,7 +151,9 @@ class BrokerConfig:
     store_path: Annotated[Path, _path] = Path("metadata.db")
     store_wal: Annotated[bool, _yes_or_no] = False
     listen_zmq: Annotated[str, _address(optional=False)] = "127.0.0.1:5550"
-    listen_kafka: Annotated[None, _absent_listener("there is no Kafka listener yet")] = None
+    listen_kafka: Annotated[str | None, _address(optional=True)] = "127.0.0.1:9092"
+    advertised_kafka: Annotated[str | None, _address(optional=False)] = None
+    """Where Kafka's clients are sent; None sends them where the broker listens."""
     listen_metrics: Annotated[str | None, _address(optional=True)] = "127.0.0.1:9650"
     allow_unauthenticated: Annotated[bool, _yes_or_no] = False
     allow_faults: Annotated[bool, _yes_or_no] = False
@@ -258,7 +252,7 @@ def _check_listeners(file: str, config: BrokerConfig) -> None:
     """Rule 15: what is not loopback needs the operator's word, as long as nobody must log in."""
     if config.allow_unauthenticated:
         return
-    for key in ("listen_zmq", "listen_metrics"):
+    for key in ("listen_zmq", "listen_kafka", "listen_metrics"):
         address = getattr(config, key)
         if address is not None and not is_loopback(address):
             raise ConfigError(

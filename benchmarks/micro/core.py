@@ -17,7 +17,7 @@ from cluster.core import effects, events
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
-from cluster.core.topics import TopicDefaults
+from cluster.core.defaults import TopicDefaults
 from cluster.wire import apis, codec, messages
 from tests.sim.disk import SimulatedDisk
 
@@ -88,7 +88,7 @@ class Cluster:
         for effect in done:
             match effect:
                 case effects.Reply():
-                    self.replies.append(effect.frame)
+                    self.replies.append(effect.joined())
                 case effects.Send():
                     turn = ((effect.header, bytes(effect.data)),)
                     self._queue.append((effect.node_id, events.PeerTurn(turn)))

@@ -1,7 +1,7 @@
 """`python -m cluster.broker --config FILE`: one broker in this process, until it is told to stop.
 
-`--at ZMQ METRICS` names the addresses of its last start: where the configuration leaves the port
-open (0), a broker that is started again is found again where it was.
+`--at ZMQ KAFKA METRICS` names the addresses of its last start: where the configuration leaves the
+port open (0), a broker that is started again is found again where it was.
 
 Standard output carries one JSON line, when the broker serves. Exit status: 0 after an orderly
 stop, 1 when the broker failed, 2 when its configuration is wrong; both say why in one line.
@@ -15,6 +15,7 @@ import logging
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 import uvloop
 import zmq
@@ -25,7 +26,7 @@ from cluster.config import BrokerConfig, load_broker_config
 from cluster.errors import ConfigError, OncelogError
 from cluster.storage.disk import DiskError
 
-USAGE = "usage: python -m cluster.broker --config FILE [--at ZMQ METRICS]"
+USAGE = "usage: python -m cluster.broker --config FILE [--at ZMQ KAFKA METRICS]"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,8 +34,8 @@ def main(argv: Sequence[str]) -> int:
     match argv:
         case ["--config", file]:
             last = None
-        case ["--config", file, "--at", zmq_at, metrics_at]:
-            last = (zmq_at, metrics_at)
+        case ["--config", file, "--at", zmq_at, kafka_at, metrics_at]:
+            last = (zmq_at, kafka_at, metrics_at)
         case _:
             return _failed(USAGE, 2)
     logging.basicConfig(
@@ -61,12 +62,13 @@ def _run(broker: Coroutine[None, None, str | None]) -> str | None:
     return failure
 
 
-def _where_it_was(config: BrokerConfig, zmq_at: str, metrics_at: str) -> BrokerConfig:
-    if config.listen_zmq.endswith(":0"):
-        config = dataclasses.replace(config, listen_zmq=zmq_at)
-    if config.listen_metrics is not None and config.listen_metrics.endswith(":0"):
-        config = dataclasses.replace(config, listen_metrics=metrics_at)
-    return config
+def _where_it_was(config: BrokerConfig, *last: str) -> BrokerConfig:
+    open_ports: dict[str, Any] = {
+        key: at
+        for key, at in zip(("listen_zmq", "listen_kafka", "listen_metrics"), last, strict=True)
+        if str(getattr(config, key)).endswith(":0")
+    }
+    return dataclasses.replace(config, **open_ports)
 
 
 def _failed(reason: str, status: int) -> int:

@@ -13,10 +13,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
 from cluster.broker.links import Links
+from cluster.broker.reads import Reads
 from cluster.broker.store import Metadata
 from cluster.broker.syncs import Syncs
 from cluster.core import effects
 from cluster.limits import HARM_AFTER_MS
+from cluster.net.kafka import TCP, KafkaListener
 from cluster.net.zmq import RouterEndpoint, gathered
 
 if TYPE_CHECKING:
@@ -35,16 +37,20 @@ class Executor:
         loop: AbstractEventLoop,
         *,
         router: RouterEndpoint,
+        kafka: KafkaListener | None,
         links: Links,
         syncs: Syncs,
+        reads: Reads,
         metadata: Metadata,
         stopped: Callable[[str | None], None],
     ) -> None:
         """`stopped` is called once the machine has ended, with what failed if anything did."""
         self._loop = loop
         self._router = router
+        self._kafka = kafka
         self._links = links
         self._syncs = syncs
+        self._reads = reads
         self._metadata = metadata
         self._stopped = stopped
         self.hangups = 0
@@ -54,23 +60,34 @@ class Executor:
         replies: dict[bytes, list[bytes]] = {}
         for effect in wanted:
             if isinstance(effect, effects.Reply):
-                replies.setdefault(effect.connection, []).append(effect.frame)
+                connection = effect.connection
+                if connection[0] == TCP:
+                    self._answer(connection, effect.frame)
+                else:
+                    replies.setdefault(connection, []).append(effect.joined())
+            elif isinstance(effect, effects.NoReply) and effect.connection[0] == TCP:
+                self._answer(effect.connection, None)
         for connection, frames in replies.items():
             for message in gathered(frames):
                 self._router.send(connection, message)
         for effect in wanted:
             self._do_one(effect)
 
+    def _answer(self, address: bytes, frame: effects.Frame | None) -> None:
+        """Answer a Kafka client; they are written once the turn is over."""
+        if self._kafka is not None:
+            self._kafka.answer(address, frame)
+
     def _do_one(self, effect: effects.Effect) -> None:
         match effect:
-            case effects.Reply():
+            case effects.Reply() | effects.NoReply():
                 pass  # gone with the others
-            case effects.NoReply():
-                pass  # a ZeroMQ client has nothing in order to wait for
             case effects.Send():
                 self._links.send(effect)
             case effects.Sync():
                 self._syncs.submit(effect)
+            case effects.Read():
+                self._reads.submit(effect)
             case effects.Transact():
                 self._metadata.transact(effect)
             case effects.ConnectPeers():
@@ -78,15 +95,22 @@ class Executor:
             case effects.LookAtStore():
                 self._metadata.look()
             case effects.Hangup():
-                # A ROUTER cannot close one connection: the client hears nothing.
-                self.hangups += 1
-                log.info("a request without an answer: %s", effect.reason)
+                self._hang_up(effect)
             case effects.Harm():
                 self._harm(effect.kind)
             case effects.Stopped():
                 self._stopped(effect.failure)
             case _ as never:
                 assert_never(never)
+
+    def _hang_up(self, effect: effects.Hangup) -> None:
+        """No answer: a Kafka client's connection is closed. A ROUTER cannot close one connection,
+        so there the client hears nothing.
+        """
+        self.hangups += 1
+        log.info("a request without an answer: %s", effect.reason)
+        if self._kafka is not None and effect.connection[0] == TCP:
+            self._kafka.hang_up(effect.connection)
 
     def _harm(self, kind: str) -> None:
         """Stop or kill this process, once the answer to the order has left."""

@@ -17,16 +17,14 @@ import logging
 import os
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.core.effects import Peer, Send
 from cluster.core.events import (
     ClientMessage,
-    ClientTurn,
     Event,
     PeerConnected,
     PeerDisconnected,
-    PeerTurn,
 )
 from cluster.limits import GATHERED_FRAMES_MAX
 from cluster.net.zmq import DealerEndpoint, RoutedMessage
@@ -110,11 +108,16 @@ class Links:
         )
 
 
-def turns_of(messages: Sequence[RoutedMessage]) -> tuple[list[PeerTurn | ClientTurn], int]:
-    """What arrived in one turn of the loop, and how many messages were none.
+class Sorted(NamedTuple):
+    """Messages of one turn of the loop by who sent them, and how many were none."""
 
-    The peers' turn comes first: it moves watermarks that the clients' requests may then see.
-    """
+    peers: list[tuple[bytes, bytes | memoryview]]
+    clients: list[ClientMessage]
+    malformed: int
+
+
+def sort(messages: Sequence[RoutedMessage]) -> Sorted:
+    """Tell the messages of other brokers from those of clients."""
     clients: list[ClientMessage] = []
     peers: list[tuple[bytes, bytes | memoryview]] = []
     malformed = 0
@@ -128,9 +131,4 @@ def turns_of(messages: Sequence[RoutedMessage]) -> tuple[list[PeerTurn | ClientT
             clients += [ClientMessage(identity, frame) for frame in frames]
         else:
             malformed += 1
-    turns: list[PeerTurn | ClientTurn] = []
-    if peers:
-        turns.append(PeerTurn(peers))
-    if clients:
-        turns.append(ClientTurn(clients))
-    return turns, malformed
+    return Sorted(peers, clients, malformed)

@@ -23,13 +23,15 @@ import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
+from typing import NamedTuple
 
 from cluster.broker.clock import Alarm, now_ms
 from cluster.broker.disk import DataDirectory, FileDisk
 from cluster.broker.execute import Executor
 from cluster.broker.exposition import MetricsServer
-from cluster.broker.links import Links, turns_of
+from cluster.broker.links import Links, sort
 from cluster.broker.metrics import Observed, Sockets
+from cluster.broker.reads import Reads
 from cluster.broker.store import Metadata
 from cluster.broker.syncs import Syncs
 from cluster.config import BrokerConfig, parse_topic_config
@@ -42,7 +44,8 @@ from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
 from cluster.core.topics import TopicDefaults
 from cluster.errors import OncelogError
-from cluster.limits import LINGER_MS, STOP_MS
+from cluster.limits import LINGER_MS, READ_THREADS, STOP_MS
+from cluster.net.kafka import KafkaListener
 from cluster.net.zmq import RoutedMessage, RouterEndpoint
 from cluster.storage.checkpoint import encode_id
 from cluster.storage.recover import Recovery
@@ -50,6 +53,13 @@ from cluster.storage.recover import Recovery
 log = logging.getLogger(__name__)
 
 _WILDCARDS = frozenset({"*", "0.0.0.0", "[::]"})
+
+
+class Listens(NamedTuple):
+    """Where a broker listens, as "host:port": for brokers and native clients, and for Kafka's."""
+
+    zmq: str
+    kafka: str | None
 
 
 class BrokerFailed(OncelogError):
@@ -113,26 +123,37 @@ class Broker:
         self._config = config
         self._metrics_url = metrics_url
         self._ended: asyncio.Future[str | None] = loop.create_future()
+        self._gathered: list[events.Data] = []
+        self._clients: list[events.ClientMessage] = []
+        self._woken = False
         self._router = RouterEndpoint(loop, config.listen_zmq, on_turn=self._arrived)
+        self._kafka: KafkaListener | None = None
         try:
-            self.node = make_node(config, disk, self._router.port, metrics_url)
+            if config.listen_kafka is not None:
+                self._kafka = KafkaListener(
+                    loop, config.listen_kafka, make=events.ClientMessage, wake=self._wake
+                )
+            self.node = make_node(config, disk, self._listens(), metrics_url)
         except BaseException:
             self._router.close()
+            if self._kafka is not None:
+                self._kafka.discard()
             raise
         self._links = Links(
             loop, config.node_id, self.deliver,
             heartbeat_ms=config.heartbeat_ms, heartbeat_timeout_ms=config.heartbeat_timeout_ms,
         )  # fmt: skip
         self._syncs = Syncs(loop, config.sync_threads, self.gather)
+        self._reads = Reads(loop, READ_THREADS, disk.buffers, self.gather)
         self._metadata = Metadata(store, self.deliver, lease_ms=config.lease_ms)
         self._executor = Executor(
-            loop, router=self._router, links=self._links, syncs=self._syncs,
+            loop, router=self._router, kafka=self._kafka, links=self._links, syncs=self._syncs,
+            reads=self._reads,
             metadata=self._metadata, stopped=self._end,
         )  # fmt: skip
         self._alarm = Alarm(loop, lambda: self.deliver(events.Tick()))
-        self._gathered: list[events.Data] = []
         self._malformed = 0
-        self._serves = False
+        self._serving: asyncio.Task[None] | None = None
         self._controllers_begun = 0
 
     # -- from start to end --------------------------------------------------------------------
@@ -148,8 +169,13 @@ class Broker:
             self._alarm.cancel()
             await self._metadata.close()
             self._syncs.close()
+            self._reads.close()
             self._links.close(LINGER_MS)
             self._router.close(LINGER_MS)
+            if self._serving is not None:
+                self._serving.cancel()
+            if self._kafka is not None:
+                await self._kafka.close(LINGER_MS)
 
     def _signalled(self, number: signal.Signals) -> None:
         """Stop in good order; at once when asked a second time or when that takes too long."""
@@ -167,19 +193,38 @@ class Broker:
 
     def gather(self, event: events.Data) -> None:
         """Keep data until everything that this turn of the loop brings has come in."""
-        if not self._gathered:
-            self._loop.call_soon(self._take_turn)
+        self._wake()
         self._gathered.append(event)
 
     def deliver(self, event: events.Event) -> None:
         """One step of the machine at once, together with what was gathered before."""
-        gathered, self._gathered = self._gathered, []
-        self._step([*gathered, event])
+        self._step([*self._take(), event])
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon(self._take_turn)
 
     def _take_turn(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        if gathered:
-            self._step(gathered)
+        self._woken = False
+        happened = self._take()
+        if happened:
+            self._step(happened)
+        elif self._kafka is not None:
+            self._kafka.settle()
+
+    def _take(self) -> list[events.Event]:
+        """What was gathered. Requests come last, those of all clients together: what the peers
+        sent moves watermarks that requests may then see.
+        """
+        happened: list[events.Event] = [*self._gathered]
+        clients = self._clients
+        self._gathered, self._clients = [], []
+        if self._kafka is not None:
+            clients += self._kafka.drain()
+        if clients:
+            happened.append(events.ClientTurn(clients))
+        return happened
 
     def _step(self, happened: Sequence[events.Event]) -> None:
         """One step of the machine, and what it wants done."""
@@ -192,21 +237,39 @@ class Broker:
             log.exception("the broker failed at %s", [type(event).__name__ for event in happened])
             self._end("an internal error; its traceback stands in the log above")
             return
+        if self._kafka is not None:
+            self._kafka.settle()
         self._alarm.set(self.node.next_deadline_ms())
-        if not self._serves and self.node.serving:
-            self._serves = True
-            self._announce()
+        if self._serving is None and self.node.serving:
+            self._serving = self._loop.create_task(self._begin())
         if self._controllers_begun != self.node.controllers_begun:
             self._controllers_begun = self.node.controllers_begun
             log.info("this broker is the controller now")
 
     def _arrived(self, messages: Sequence[RoutedMessage]) -> None:
-        turns, malformed = turns_of(messages)
-        self._malformed += malformed
-        for turn in turns:
-            self.gather(turn)
+        found = sort(messages)
+        self._malformed += found.malformed
+        self._clients += found.clients
+        if found.peers:
+            self._gathered.append(events.PeerTurn(found.peers))
+        self._wake()
 
     # -- telling ------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        """Let Kafka's clients in, now that there is something to tell them, and say so."""
+        try:
+            if self._kafka is not None:
+                await self._kafka.serve()
+        except OSError as error:
+            self._end(str(error))
+        else:
+            self._announce()
+
+    def _listens(self) -> Listens:
+        """Where this broker's clients and brokers find it."""
+        kafka = None if self._kafka is None else self._kafka.endpoint
+        return Listens(self._router.endpoint, kafka)
 
     def _announce(self) -> None:
         """The one line on standard output: this broker serves, here."""
@@ -216,14 +279,15 @@ class Broker:
             "event": "ready",
             "node_id": self._config.node_id,
             "zmq": self._router.endpoint,
-            "kafka": None,
+            "kafka": self._listens().kafka,
             "metrics": self._metrics_url,
             "pid": os.getpid(),
         }
         with suppress(BrokenPipeError):  # whoever started this broker does not listen any more
             sys.stdout.write(json.dumps(ready) + "\n")
             sys.stdout.flush()
-        log.info("serving at %s in incarnation %d", self._router.endpoint, self.node.incarnation)
+        where = ", Kafka clients at ".join(filter(None, self._listens()))
+        log.info("serving at %s, in incarnation %d", where, self.node.incarnation)
         gc.freeze()  # what there is now stays: collections need not look at it again
 
     def observe(self) -> Observed:
@@ -234,9 +298,11 @@ class Broker:
         return Observed(self.node, sockets)
 
 
-def make_node(config: BrokerConfig, disk: FileDisk, port: int, metrics_url: str | None) -> Node:
+def make_node(
+    config: BrokerConfig, disk: FileDisk, listens: Listens, metrics_url: str | None
+) -> Node:
     """The machine; BrokerFailed if the directory is another node's or another cluster's."""
-    settings = node_settings(config, port, metrics_url)
+    settings = node_settings(config, listens, metrics_url)
     try:
         node = Node(settings, disk, now_ms())
     except ValueError as error:
@@ -250,13 +316,13 @@ def make_node(config: BrokerConfig, disk: FileDisk, port: int, metrics_url: str 
     return node
 
 
-def node_settings(config: BrokerConfig, port: int, metrics_url: str | None) -> NodeSettings:
+def node_settings(config: BrokerConfig, listens: Listens, metrics_url: str | None) -> NodeSettings:
     """What the machine is told, of this configuration and this machine."""
-    host = config.listen_zmq.rpartition(":")[0]
+    host, port = _reachable(listens.zmq)
     wanted = None if config.cluster_id is None else encode_id(bytes.fromhex(config.cluster_id))
     return NodeSettings(
         node_id=config.node_id,
-        host=socket.gethostname() if host in _WILDCARDS else host,
+        host=host,
         port=port,
         boot_id=machine.boot_id(),
         new_ids=NewIds(
@@ -265,6 +331,7 @@ def node_settings(config: BrokerConfig, port: int, metrics_url: str | None) -> N
             durability=encode_id(uuid.uuid4().bytes),
         ),
         cluster_id=wanted,
+        kafka=_advertised(config, listens),
         metrics=metrics_url,
         lag_ms=config.replica_lag_time_max_ms,
         allow_faults=config.allow_faults,
@@ -275,6 +342,23 @@ def node_settings(config: BrokerConfig, port: int, metrics_url: str | None) -> N
         ),
         check_config=_check_topic,
     )
+
+
+def _reachable(endpoint: str) -> tuple[str, int]:
+    """Host and port that others find this address at."""
+    host, _, port = endpoint.rpartition(":")
+    return socket.gethostname() if host in _WILDCARDS else host, int(port)
+
+
+def _advertised(config: BrokerConfig, listens: Listens) -> str | None:
+    """Where Kafka's clients are told to find this broker: "host:port"."""
+    if listens.kafka is None:
+        return None
+    host, port = _reachable(listens.kafka)
+    if config.advertised_kafka is not None:
+        host, _, wanted = config.advertised_kafka.rpartition(":")
+        port = int(wanted) or port
+    return f"{host}:{port}"
 
 
 def _check_topic(config: Mapping[str, str]) -> None:

@@ -28,8 +28,8 @@ def up(
         typer.Option(
             min=0,
             max=65_000,
-            help="First ZeroMQ port; metrics ports begin 200 above it. 0 takes free ports."
-            " [default: 5550 and 9650]",
+            help="First ZeroMQ port; those for Kafka clients begin 100 above it, those of metrics"
+            " 200. 0 takes free ports. [default: 5550, 9092 and 9650]",
         ),
     ] = None,
     allow_faults: Annotated[

@@ -100,6 +100,8 @@ async def _outcome(starting: asyncio.Task[None], cluster: LocalCluster) -> list[
         raise typer.Exit(CONFIG_EXIT_STATUS) from None
     count = len(cluster.brokers)
     lines = [f"{READY} {_age_ms()} ms: {', '.join(cluster.bootstrap)}"]
+    if cluster.kafka:
+        lines.append(f"Kafka clients: bootstrap.servers={','.join(cluster.kafka)}")
     if count < REPLICAS_DEFAULT:
         lines.append(
             f"{count} of {REPLICAS_DEFAULT} brokers: topics get {count} replicas,"

@@ -34,10 +34,10 @@ LOCK_NAME = "supervisor.lock"
 BROKERS_DEFAULT = 3
 REPLICAS_DEFAULT = 3
 IN_SYNC_DEFAULT = 2
-BROKERS_MAX = 99  # below METRICS_STEP, so that the two ranges of ports do not meet
-ZMQ_PORT, METRICS_PORT = 5550, 9650
-METRICS_STEP = 200
-"""With a base port: ZeroMQ from it on, metrics this much higher."""
+BROKERS_MAX = 99  # below KAFKA_STEP, so that the three ranges of ports do not meet
+ZMQ_PORT, KAFKA_PORT, METRICS_PORT = 5550, 9092, 9650
+KAFKA_STEP, METRICS_STEP = 100, 200
+"""With a base port: ZeroMQ from it on, Kafka's clients and metrics this much higher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +116,13 @@ def _capped(brokers: int) -> dict[str, object]:
 
 
 def _ports(base_port: int | None, node_id: int) -> dict[str, object]:
-    """Where broker `node_id` listens; the Kafka port is kept free for its listener."""
-    if base_port == 0:
-        zmq, metrics = 0, 0
-    elif base_port is None:
-        zmq, metrics = ZMQ_PORT + node_id - 1, METRICS_PORT + node_id - 1
-    else:
-        zmq, metrics = base_port + node_id - 1, base_port + METRICS_STEP + node_id - 1
-    return {"listen_zmq": f"127.0.0.1:{zmq}", "listen_metrics": f"127.0.0.1:{metrics}"}
+    """Where broker `node_id` listens."""
+    firsts = (ZMQ_PORT, KAFKA_PORT, METRICS_PORT)
+    if base_port is not None:
+        firsts = (base_port, base_port + KAFKA_STEP, base_port + METRICS_STEP)
+    ports = [0 if base_port == 0 else first + node_id - 1 for first in firsts]
+    keys = ("listen_zmq", "listen_kafka", "listen_metrics")
+    return {key: f"127.0.0.1:{port}" for key, port in zip(keys, ports, strict=True)}
 
 
 def _configure(path: Path, keys: dict[str, object]) -> None:

@@ -78,6 +78,11 @@ class LocalCluster:
         """ZeroMQ addresses of the brokers that run."""
         return [member.zmq for member in self.members()]
 
+    @property
+    def kafka(self) -> list[str]:
+        """Addresses for Kafka's clients of the brokers that run."""
+        return [member.kafka for member in self.members() if member.kafka is not None]
+
     def members(self) -> list[Member]:
         """The brokers that serve, with their addresses."""
         return [

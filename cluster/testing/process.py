@@ -121,7 +121,8 @@ class BrokerProcess:
         if self._last is not None:
             # Clients know the broker by its address: free ports are taken once.
             metrics = urlsplit(self._last.metrics or "").netloc
-            command += ["--at", self._last.zmq, metrics or "127.0.0.1:0"]
+            others = [self._last.kafka, metrics]
+            command += ["--at", self._last.zmq, *(at or "127.0.0.1:0" for at in others)]
         with (self.directory / LOG_NAME).open("ab") as log:
             return subprocess.Popen(
                 command,
