@@ -2,7 +2,7 @@
 
 Owns the way back: whoever serves a request answers it through its call, at once by returning the
 response or later by `Call.answer`. Nothing here knows any API. Invariants: a call is answered at
-most once; every type of request has at most one handler.
+most once; every type of request has at most one handler; what has no handler is not advertised.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.core.effects import Hangup, NoReply, Reply
+from cluster.core.effects import Frame, Hangup, NoReply, Reply
 from cluster.core.outbox import Outbox
 from cluster.wire import codec
 from cluster.wire.primitives import Data, WireError
@@ -33,6 +33,10 @@ class Call(msgspec.Struct, gc=False):
     frame: Data
     """The whole request as it arrived, valid as long as it is referenced."""
     out: Outbox
+    reply: Callable[[bytes], None] | None = None
+    """Takes the response of a request that no connection of this broker brought."""
+    forwarded: bool = False
+    """Another broker passed it on: it is not passed on again."""
     answered: bool = False
 
     def answer(self, body: Message) -> None:
@@ -40,10 +44,14 @@ class Call(msgspec.Struct, gc=False):
         key, version = self.header.api_key, self.header.api_version
         self.answer_frame(codec.encode_response(key, version, self.header.correlation_id, body))
 
-    def answer_frame(self, frame: bytes) -> None:
+    def answer_frame(self, frame: Frame) -> None:
         """Send a response that is encoded already, correlation id included."""
-        if not self.answered:
-            self.answered = True
+        if self.answered:
+            return
+        self.answered = True
+        if self.reply is not None:
+            self.reply(frame if isinstance(frame, bytes) else b"".join(frame))
+        else:
             self.out.emit(Reply(self.connection, frame))
 
     def hang_up(self, reason: str) -> None:
@@ -75,6 +83,10 @@ class Handlers:
         if request in self._handlers:
             raise ValueError(f"{request.__name__} has a handler already")
         self._handlers[request] = handler
+
+    def serves(self, request: type[Message]) -> bool:
+        """Whether this type has a handler."""
+        return request in self._handlers
 
     def serve(self, call: Call) -> None:
         """Hand a call to its handler. WireError if nobody serves its type."""

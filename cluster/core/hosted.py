@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from cluster.core.answer import ProduceAnswer
+from cluster.core.append_times import AppendTimes
 from cluster.core.replica import Replica
 
 
@@ -19,6 +20,10 @@ class Led(Protocol):
     replica: Replica
     epoch: int
     epoch_start: int
+
+    @property
+    def append_times(self) -> AppendTimes:
+        """When this term's log ended where."""
 
     @property
     def members_present(self) -> bool:

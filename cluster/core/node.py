@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from cluster.core import effects, events, records
 from cluster.core.controller import Controller
 from cluster.core.faults import Faults
+from cluster.core.forwarding import Forwarding
 from cluster.core.hosted import Appended
 from cluster.core.image import Image
 from cluster.core.logs import Logs
@@ -28,12 +29,11 @@ from cluster.core.partition import Partition
 from cluster.core.peers import Peers
 from cluster.core.placement import Replicas
 from cluster.core.producers import ProducerIds
-from cluster.core.queries import Queries
 from cluster.core.replica import Around
 from cluster.core.requests import Requests
+from cluster.core.services import Services
 from cluster.core.settings import NodeSettings
 from cluster.core.stopping import Stopping
-from cluster.core.topics import Topics
 from cluster.limits import LOOK_MS
 from cluster.storage.disk import Disk, DiskError
 
@@ -52,20 +52,22 @@ class Node:
         self.controller: Controller | None = None
         self.controllers_begun = 0
         self._elections_before = 0
-        around = Around(settings.node_id, self.image, self.out, settings.lag_ms)
+        around = self._around = Around(settings.node_id, self.image, self.out, settings.lag_ms)
         self.replicas = Replicas(around, self.logs)
         self.membership: Membership | None = None
         self.requests = Requests(
             self.image, self.out, self.replicas.find,
-            queries=Queries(self.image, self.replicas.find, settings.topics.config),
-            topics=Topics(self.image, settings.topics, settings.check_config),
-            producer_ids=self.producer_ids, faults=self.faults,
-            controller=lambda: self.controller,
+            producer_ids=self.producer_ids, faults=self.faults, reads=around.reads,
+        )  # fmt: skip
+        self.services = Services(
+            settings, self.image, self.replicas.find,
+            handlers=self.requests.handlers,
+            forwarding=Forwarding(self.image, self.out, lambda: self.controller),
         )  # fmt: skip
         self.peers = Peers(self.replicas, self.out)
         self.syncs = SyncTimes()
         self._stopping: Stopping | None = None
-        self._claiming = False
+        self._claiming = self._joining = False
         self._stirred = True
         """Something other than data moved: membership and controller must look at it."""
         self._next_look_ms = now_ms
@@ -93,7 +95,7 @@ class Node:
 
     def next_deadline_ms(self) -> int:
         """When `Tick` is due, whatever else happens; in the past when there is work now."""
-        if self.serving and self.replicas.behind:
+        if self._joining or (self.serving and self.replicas.behind):
             return self._next_look_ms - LOOK_MS
         due = self._next_look_ms
         fetches = self.requests.fetches.next_deadline_ms()
@@ -117,6 +119,8 @@ class Node:
                         self._stirred = True
                 case events.Synced():
                     self._synced(event, now_ms)
+                case events.ReadsDone():
+                    self._around.reads.done(event.results)
                 case _:
                     self._stirred = True
                     self._rare(event, now_ms)
@@ -124,6 +128,7 @@ class Node:
         if self._stirred or self.out.to_self:
             self._stirred = False
             self._govern(now_ms)
+        self.services.advance(self.peers, now_ms)
         self._settle(now_ms)
         return self.out.drain()
 
@@ -172,8 +177,8 @@ class Node:
             self.image.apply(change)
         if self.membership is None:
             self._join(now_ms)
-        if any(change.key.startswith(records.BROKERS) for change in event.changes):
-            assert self.membership is not None
+        changed = any(change.key.startswith(records.BROKERS) for change in event.changes)
+        if changed and self.membership is not None:
             for node_id in self.membership.registrations_changed(now_ms):
                 for partition in self.replicas.all():
                     partition.peer_replaced(node_id)
@@ -183,11 +188,21 @@ class Node:
             self.replicas.follow(event.changes)
 
     def _join(self, now_ms: int) -> None:
-        """The store was read for the first time: open what is here, then say so."""
-        self.replicas.open_known(now_ms)
+        """The store was read for the first time: open what is here, then say so (rule 9).
+
+        That may take many steps; between them this broker can be stopped and looked at.
+        """
+        if not self._joining:
+            self._joining = True
+            self.replicas.open_known(now_ms)
+        self.replicas.open_on(now_ms)
+        if self.replicas.opening:
+            return
+        self._joining = False
         highest_epoch, highest_producer_id = self.replicas.highest()
         intro = self.settings.introduction(self.logs, highest_epoch, highest_producer_id)
         self.membership = Membership(intro, self.image, self.out, self._serve)
+        self.membership.registrations_changed(now_ms)
 
     def _serve(self, _now_ms: int) -> None:
         """An incarnation begins: take the roles that the store gives it."""
@@ -232,7 +247,9 @@ class Node:
 
     def _look(self, now_ms: int) -> None:
         """The regular look at what time alone changes."""
-        self.requests.expire(now_ms)
+        self.requests.fetches.expire(now_ms)
+        if self._joining:
+            self._join(now_ms)
         if self.serving:
             self.replicas.go_on(now_ms)
         if now_ms < self._next_look_ms:
@@ -332,7 +349,10 @@ class Node:
     def _settle(self, now_ms: int) -> None:
         """Move what the step allows: syncs out, watermarks up, answers to whoever waits."""
         for replica in self.replicas.settle(now_ms):
-            self.requests.committed(replica.topic.name, replica.index)
+            self.requests.fetches.changed(replica.topic.name, replica.index)
+        ended, self._around.ended = self._around.ended, []
+        for replica in ended:
+            self.requests.fetches.changed(replica.topic.name, replica.index)
         if self._stopping is not None:
             self._stopping.advance(self.peers.stopping_nodes, now_ms)
 

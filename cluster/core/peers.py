@@ -31,6 +31,7 @@ class Peers:
         self._opinions: list[tuple[int, stream.Opinion]] = []
         self._reports: list[tuple[int, int, stream.StateReport]] = []
         self._resigned: list[stream.Resign] = []
+        self._forwards: list[tuple[int, stream.Forward | stream.Forwarded]] = []
 
     def turn(self, messages: Sequence[tuple[bytes, bytes | memoryview]], now_ms: int) -> bool:
         """Everything that arrived in one turn, in order. True if it was more than data and acks."""
@@ -98,12 +99,10 @@ class Peers:
                 self._stream(sender, incarnation, message, now_ms)
             case stream.StateQuery():
                 self._out.control_any(sender, self._report(message))
-            case stream.StateReport():
-                self._reports.append((sender, incarnation, message))
-            case stream.Opinion():
-                self._opinions.append((sender, message))
-            case stream.Resign():
-                self._resigned.append(message)
+            case stream.StateReport() | stream.Opinion() | stream.Resign():
+                self._keep(sender, incarnation, message)
+            case stream.Forward() | stream.Forwarded():
+                self._forwards.append((sender, message))
             case stream.Stopping():
                 self.stopping_nodes[sender] = incarnation
             case stream.Poke():
@@ -113,6 +112,20 @@ class Peers:
                 # one, and may have had none yet to answer the wish for a stream on.
                 for partition in self._replicas.all():
                     partition.peer_connected(sender, now_ms)
+
+    def _keep(
+        self,
+        sender: int,
+        incarnation: int,
+        message: stream.StateReport | stream.Opinion | stream.Resign,
+    ) -> None:
+        match message:
+            case stream.StateReport():
+                self._reports.append((sender, incarnation, message))
+            case stream.Opinion():
+                self._opinions.append((sender, message))
+            case stream.Resign():
+                self._resigned.append(message)
 
     def _stream(
         self,
@@ -149,6 +162,11 @@ class Peers:
     def opinions(self) -> list[tuple[int, stream.Opinion]]:
         """The opinions that arrived since the last call."""
         taken, self._opinions = self._opinions, []
+        return taken
+
+    def forwards(self) -> list[tuple[int, stream.Forward | stream.Forwarded]]:
+        """Requests for the controller, and its answers, that arrived since the last call."""
+        taken, self._forwards = self._forwards, []
         return taken
 
     def hand_to(self, controller: Controller) -> None:

@@ -117,6 +117,9 @@ class TopicRecord(msgspec.Struct, frozen=True, gc=False):
     partitions: int
     replicas: int
     config: dict[str, str]
+    """Every setting, the defaults at its creation included."""
+    own: tuple[str, ...] = ()
+    """Those that somebody set for this topic."""
     v: int = 1
 
 

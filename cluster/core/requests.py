@@ -9,46 +9,41 @@ its connection and a counter, nothing else (rule 13).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cluster import errors
 from cluster.core.answer import ProduceAnswer
 from cluster.core.append import Append
 from cluster.core.calls import Call, Handlers
-from cluster.core.controller import Controller
 from cluster.core.effects import Hangup, Harm, Reply
 from cluster.core.events import ClientMessage
 from cluster.core.faults import Faults
-from cluster.core.fetch import Fetch, Fetches
+from cluster.core.fetch import Fetches
 from cluster.core.hosted import Appended, Entry, Find
 from cluster.core.image import Image
 from cluster.core.outbox import Outbox
 from cluster.core.producers import ProducerIds
-from cluster.core.queries import Queries
-from cluster.core.topics import Topics
+from cluster.core.reads import Reads
 from cluster.core.validate import entries_of
 from cluster.limits import PRODUCE_WAIT_MS_MAX
 from cluster.wire import apis, codec, messages
-from cluster.wire.primitives import UnsupportedVersion, WireError
-
-CurrentController = Callable[[], Controller | None]
+from cluster.wire.primitives import UnknownApi, UnsupportedVersion, WireError
 
 
 class Requests:
     """Everything that clients may ask of one broker."""
 
     def __init__(
-        self, image: Image, out: Outbox, find: Find, *, queries: Queries, topics: Topics,
-        producer_ids: ProducerIds, faults: Faults, controller: CurrentController,
+        self, image: Image, out: Outbox, find: Find, *,
+        producer_ids: ProducerIds, faults: Faults, reads: Reads,
     ) -> None:  # fmt: skip
-        """`find` gives this broker's partition of a topic; `controller` its controller epoch."""
+        """`find` gives this broker's partition of a topic; others register what they serve."""
         self._out = out
         self._image = image
         self._find = find
         self._producer_ids = producer_ids
         self._faults = faults
-        self._controller = controller
-        self.fetches = Fetches(find)
+        self.fetches = Fetches(find, reads)
         self.append = Append(producer_ids.above_bound)
         self.requests: Counter[int] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -56,7 +51,9 @@ class Requests:
         self._answers: list[ProduceAnswer] = []
         self.handlers = Handlers()
         self.register = self.handlers.register
-        self._register_all(queries, topics)
+        self.register(messages.FetchRequest, self.fetches.serve)
+        self.register(messages.InitProducerIdRequest, self._init_producer_id)
+        self.register(messages.FaultRequest, self._fault)
 
     def serve(self, turn: Sequence[ClientMessage], now_ms: int) -> list[Appended]:
         """Serve a turn's requests in order of arrival; what it appended, for who follows."""
@@ -70,14 +67,6 @@ class Requests:
                 self._out.emit(Hangup(message.connection, str(error)))
         return self._append(now_ms)
 
-    def committed(self, topic: str, index: int) -> None:
-        """A watermark moved: answer the fetches that this satisfies."""
-        self._reply_each(self.fetches.committed(topic, index))
-
-    def expire(self, now_ms: int) -> None:
-        """Answer the fetches whose time is up."""
-        self._reply_each(self.fetches.expire(now_ms))
-
     def _append(self, now_ms: int) -> list[Appended]:
         entries, self._entries = self._entries, []
         answers, self._answers = self._answers, []
@@ -89,6 +78,8 @@ class Requests:
 
     def _serve_one(self, message: ClientMessage, now_ms: int) -> None:
         header, body = codec.decode_request(message.frame)
+        if header.api_key >= apis.OURS_FROM and not message.native:
+            raise UnknownApi("no such API", header.api_key, header.api_version, 0)
         self.requests[header.api_key] += 1
         if isinstance(body, messages.ProduceRequest):
             self._produce(message, header, body, now_ms)
@@ -104,38 +95,6 @@ class Requests:
                 out=self._out,
             )
         )
-
-    def _register_all(self, queries: Queries, topics: Topics) -> None:
-        """What this module and its helpers serve; groups and others add theirs."""
-        register = self.register
-        register(messages.FetchRequest, self._fetch)
-        register(messages.InitProducerIdRequest, self._init_producer_id)
-        register(messages.FaultRequest, self._fault)
-        register(messages.ApiVersionsRequest, lambda _call: queries.api_versions())
-        register(messages.MetadataRequest, lambda call: queries.metadata(call.body))
-        register(messages.DescribeClusterRequest, lambda _call: queries.describe_cluster())
-        register(messages.DescribeConfigsRequest, lambda call: queries.describe_configs(call.body))
-        register(messages.ListOffsetsRequest, lambda call: queries.list_offsets(call.body))
-        register(
-            messages.OffsetForLeaderEpochRequest,
-            lambda call: queries.offset_for_leader_epoch(call.body),
-        )
-        register(
-            messages.CreateTopicsRequest,
-            lambda call: topics.create(call.body, self._controller(), call.answer),
-        )
-        register(
-            messages.DeleteTopicsRequest,
-            lambda call: topics.delete(call.body, self._controller(), call.answer),
-        )
-
-    def _fetch(self, call: Call) -> None:
-        fetch = Fetch(
-            call.connection, call.header.correlation_id, call.header.api_version, call.body, 0
-        )
-        frame = self.fetches.begin(fetch, call.now_ms)
-        if frame is not None:
-            call.answer_frame(frame)
 
     def _produce(
         self,
@@ -177,7 +136,3 @@ class Requests:
             self._out.emit(Reply(message.connection, frame))
         else:
             self._out.emit(Hangup(message.connection, str(error)))
-
-    def _reply_each(self, answers: Sequence[tuple[bytes, bytes]]) -> None:
-        for connection, frame in answers:
-            self._out.emit(Reply(connection, frame))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from cluster.core.defaults import BrokerSetting, CheckConfig, TopicDefaults
 from cluster.core.logs import Logs, NewIds
 from cluster.core.membership import Introduction
 from cluster.core.records import Registration
-from cluster.core.topics import TopicDefaults
 
 
 def accept_any(_config: Mapping[str, str]) -> None:
@@ -31,7 +31,9 @@ class NodeSettings:
     lag_ms: int = 1_000
     allow_faults: bool = False
     topics: TopicDefaults = field(default_factory=TopicDefaults)
-    check_config: Callable[[Mapping[str, str]], None] = accept_any
+    check_config: CheckConfig = accept_any
+    broker: Sequence[BrokerSetting] = ()
+    """This broker's own settings, for whoever asks."""
 
     def introduction(self, logs: Logs, epoch: int, producer_id: int) -> Introduction:
         """What the broker registers with, now that its logs are open."""

@@ -16,6 +16,7 @@ from collections import deque
 
 from _fastseq.batch import collapse_batch, expire_batch
 from _fastseq.table import ProducerTable
+from cluster.core.append_times import AppendTimes
 from cluster.limits import FLOORS_COLLAPSED, FLOORS_MAX
 
 SAMPLES = 64
@@ -30,6 +31,7 @@ class Sweep:
         self._every_ms = max(1, expiration_ms // SAMPLES)
         self._samples: deque[tuple[int, int]] = deque([(now_ms, end)])
         self._cutoff = 0
+        self.times = AppendTimes(end, now_ms)
 
     def next_batch(self, table: ProducerTable, now_ms: int) -> bytes | None:
         """The control batch that is due now, None if nothing is.
@@ -47,6 +49,7 @@ class Sweep:
         return expire_batch(cutoff) if len(table) else None
 
     def _observe(self, end: int, now_ms: int) -> None:
+        self.times.observe(end, now_ms)
         if now_ms - self._samples[-1][0] >= self._every_ms:
             self._samples.append((now_ms, end))
 

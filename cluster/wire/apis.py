@@ -40,6 +40,8 @@ OFFSET_DELETE = 47
 DESCRIBE_CLUSTER = 60
 DESCRIBE_PRODUCERS = 61
 FAULT = 1000
+OURS_FROM = 1000
+"""Keys from here on are our own; only the native client is told of them."""
 
 
 class Api(msgspec.Struct, frozen=True):

@@ -172,7 +172,8 @@ class ReplicaState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """One replica's answer: `end_offset` is synced, -1 when the replica cannot serve.
 
     `leader_epoch` is the epoch that the replica has taken up: it acknowledges nothing to a
-    leader of an older one any more. `last_epoch` is that of its last record.
+    leader of an older one any more. `last_epoch` is that of its last record. A damaged replica
+    tells what it once held and cannot read now: it must not lead, nor may who holds less.
     """
 
     topic_id: TopicId
@@ -181,6 +182,7 @@ class ReplicaState(msgspec.Struct, frozen=True, gc=False, array_like=True):
     last_epoch: Epoch
     end_offset: EndOffset
     doubtful: bool
+    damaged: bool = False
 
 
 class StateReport(msgspec.Struct, frozen=True, gc=False, tag="report"):
@@ -208,6 +210,21 @@ class Poke(msgspec.Struct, frozen=True, gc=False, tag="poke"):
     revision: int
 
 
+class Forward(msgspec.Struct, frozen=True, gc=False, tag="forward"):
+    """A client's request that only the controller can decide: `frame` as the client sent it."""
+
+    number: int
+    frame: bytes
+    native: bool
+
+
+class Forwarded(msgspec.Struct, frozen=True, gc=False, tag="forwarded"):
+    """The response to a Forward of this number; empty if the sender is not the controller."""
+
+    number: int
+    frame: bytes
+
+
 Control = (
     Hello
     | OpenStream
@@ -220,6 +237,8 @@ Control = (
     | Resign
     | Stopping
     | Poke
+    | Forward
+    | Forwarded
 )
 
 _encoder = msgspec.msgpack.Encoder()

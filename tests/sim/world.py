@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core import records
+from cluster.core.defaults import TopicDefaults
 from cluster.core.leader import Leader
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
-from cluster.core.topics import TopicDefaults
 from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS
 from cluster.storage.log import Log
 from cluster.wire import messages

@@ -242,13 +242,15 @@ def test_client_of_another_time_is_told_which_versions_there_are(world: World) -
     assert answer.error_code == errors.UNSUPPORTED_VERSION.number
 
 
-def test_topic_asked_for_by_an_id_without_a_name_ends_no_broker(world: World) -> None:
+def test_topic_asked_for_by_an_id_that_nobody_has_is_unknown_in_every_version(
+    world: World,
+) -> None:
     wish = messages.MetadataRequestTopic(name=None, topic_id=b"x" * 16)
-    request = messages.MetadataRequest(topics=[wish])
-    assert world.ask(1, request, version=10) == []
-    (answer,) = world.ask(1, request, version=12)
-    assert isinstance(answer, messages.MetadataResponse)
-    assert answer.topics[0].error_code == errors.UNKNOWN_TOPIC_ID.number
+    for version, name in ((10, ""), (11, ""), (12, None)):
+        (answer,) = world.ask(1, messages.MetadataRequest(topics=[wish]), version=version)
+        assert isinstance(answer, messages.MetadataResponse)
+        (topic,) = answer.topics
+        assert (topic.error_code, topic.name) == (errors.UNKNOWN_TOPIC_ID.number, name)
 
 
 @pytest.mark.parametrize("timestamp", [-4, -(2**63)])

@@ -6,7 +6,7 @@ import pytest
 
 from cluster import errors
 from cluster.config import parse_topic_config
-from cluster.core import records, topics
+from cluster.core import placing, records
 from cluster.limits import PARTITIONS_PER_TOPIC_MAX, TOPICS_PER_REQUEST_MAX
 from cluster.wire import apis, codec, messages
 from tests.unit.core_world import TOPIC, World, batch, ready
@@ -107,10 +107,10 @@ def test_replicas_placed_by_the_client_are_refused(world: World) -> None:
     assert result.error_code == errors.INVALID_REPLICA_ASSIGNMENT.number
 
 
-def test_topic_named_twice_is_made_once(world: World) -> None:
+def test_topic_named_twice_is_not_made(world: World) -> None:
     (result,) = create(world, wish("new", 1), wish("new", 2))
-    assert result.error_code == OK
-    assert names_of(world) == {TOPIC, "new"}
+    assert result.error_code == errors.INVALID_REQUEST.number
+    assert names_of(world) == {TOPIC}
 
 
 def test_good_and_bad_wishes_of_one_request_are_answered_each(world: World) -> None:
@@ -130,7 +130,7 @@ def test_what_is_only_tried_is_not_made(world: World) -> None:
 def test_broker_takes_no_more_replicas_than_it_can_keep_open(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(topics, "REPLICAS_PER_BROKER_MAX", 5)
+    monkeypatch.setattr(placing, "REPLICAS_PER_BROKER_MAX", 5)
     (refused,) = create(world, wish("new", 5, 3))
     assert refused.error_code == errors.INVALID_PARTITIONS.number
     assert create(world, wish("new", 4, 3))[0].error_code == OK
@@ -139,12 +139,51 @@ def test_broker_takes_no_more_replicas_than_it_can_keep_open(
     assert create(world, wish("more"))[0].error_code == OK
 
 
-def test_only_the_controller_decides(world: World) -> None:
+def test_replicas_are_placed_where_the_wish_says(world: World) -> None:
+    placed = [
+        messages.CreatableReplicaAssignment(partition_index=index, broker_ids=nodes)
+        for index, nodes in ((1, [3, 1]), (0, [2, 3]))
+    ]
+    asked = messages.CreatableTopic(
+        name="new", num_partitions=-1, replication_factor=-1, assignments=placed
+    )
+    (result,) = create(world, asked)
+    assert (result.error_code, result.num_partitions, result.replication_factor) == (OK, 2, 2)
+    assert world.record(0, "new").replicas == (2, 3)
+    assert world.record(1, "new").replicas == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("placed", "counts", "code"),
+    [
+        ({0: [1, 1]}, (-1, -1), errors.INVALID_REPLICA_ASSIGNMENT),
+        ({0: []}, (-1, -1), errors.INVALID_REPLICA_ASSIGNMENT),
+        ({0: [1], 1: [1, 2]}, (-1, -1), errors.INVALID_REPLICA_ASSIGNMENT),
+        ({1: [1]}, (-1, -1), errors.INVALID_REPLICA_ASSIGNMENT),
+        ({0: [1]}, (1, -1), errors.INVALID_REQUEST),
+        ({0: [1]}, (-1, 1), errors.INVALID_REQUEST),
+    ],
+)
+def test_assignment_that_cannot_be_is_refused(
+    world: World, placed: dict[int, list[int]], counts: tuple[int, int], code: errors.Code
+) -> None:
+    assignments = [
+        messages.CreatableReplicaAssignment(partition_index=index, broker_ids=nodes)
+        for index, nodes in placed.items()
+    ]
+    asked = messages.CreatableTopic(
+        name="new", num_partitions=counts[0], replication_factor=counts[1], assignments=assignments
+    )
+    assert create(world, asked)[0].error_code == code.number
+    assert names_of(world) == {TOPIC}
+
+
+def test_any_broker_takes_a_wish_and_the_controller_decides_it(world: World) -> None:
     other = next(node_id for node_id in world.nodes if node_id != world.controller())
     (created,) = create(world, wish("new"), node_id=other)
     (deleted,) = delete(world, named(TOPIC), node_id=other)
-    assert created.error_code == deleted.error_code == errors.NOT_CONTROLLER.number
-    assert names_of(world) == {TOPIC}
+    assert created.error_code == deleted.error_code == OK
+    assert names_of(world) == {"new"}
 
 
 def test_request_for_too_many_topics_gets_no_answer(world: World) -> None:
