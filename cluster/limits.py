@@ -43,6 +43,7 @@ PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; 
 APPEND_TIMES_MAX = 512  # points of one partition's append times, 16 bytes and two objects each
 PRODUCERS_PAGE = 1_000  # producers of one partition in an answer: walking them takes 2 ms
 PRODUCERS_LISTED_MAX = 10_000  # producers in one answer over all partitions asked about
+DELETE_RECORDS_MS_MAX = 60_000  # ms a wish to delete records waits for the in-sync replicas
 AUTO_CREATE_MS = 5_000  # ms a question about topics waits until they are made
 AUTO_CREATES_MAX = 1_000  # such questions at once, and topics that one of them makes
 FORWARDS_MAX = 1_000  # requests of clients that one broker has under way to the controller
@@ -105,6 +106,7 @@ KAFKA_IN_FLIGHT_MAX = 256  # produce requests of one connection unanswered; then
 KAFKA_IN_FLIGHT_BYTES = 16 * 1024 * 1024  # bytes of these; one frame may exceed it
 KAFKA_REQUESTS_PER_TURN = 64  # requests one connection has taken per turn: the others wait for it
 KAFKA_BYTES_PER_TURN = 1024 * 1024  # bytes likewise
+KAFKA_LARGE_BYTES = 256 * 1024 * 1024  # bytes of large frames under way, over all connections
 KAFKA_FRAME_MS = 30_000  # ms a frame may take to arrive, and a second more for each of the next
 KAFKA_BYTES_PER_S_MIN = 256 * 1024  # bytes: the slowest sender of a large frame
 KAFKA_UNREAD_MS = 30_000  # ms a client may leave its answers unread without taking a byte
@@ -157,6 +159,8 @@ CLIENT_REQUEST_MS = 10_000  # ms one broker has to answer an admin or offset req
 
 # Producer state
 PRODUCER_EXPIRATION_MS = 86_400_000  # ms an idle producer is remembered: Kafka's default, a day
+PRODUCER_BYTES_MAX = 512 * 1024 * 1024  # bytes of all producers a broker leads: some 5 million
+PRODUCER_BUDGET_MS = 1_000  # ms between looks at how much of that is used: 12,000 tables take 5 ms
 FLOORS_MAX = 100_000  # expired producers with a floor each, per partition: a collapse takes 1 ms
 FLOORS_COLLAPSED = 50_000  # floors that one batch turns into the mark
 

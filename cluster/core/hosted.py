@@ -1,7 +1,7 @@
 """What the stages of a record's way see of a partition, and what they hand one another.
 
-The stages know no roles and not one another: they see a partition that may be led here, and the
-entries of a turn. `partition` and `leader` are what stands behind these shapes.
+The stages know no roles and not one another: they see a partition that may be led here, and what
+a turn appended. `partition` and `leader` are what stands behind these shapes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from cluster.core.answer import ProduceAnswer
 from cluster.core.append_times import AppendTimes
 from cluster.core.replica import Replica
 
@@ -29,16 +28,15 @@ class Led(Protocol):
     def members_present(self) -> bool:
         """Whether enough in-sync members are here for a new acks=all write."""
 
-    def wait(self, end: int, answer: ProduceAnswer, slot: int) -> None:
-        """Answer once everything below `end` is committed, or durable here for acks=1."""
-
-    def wait_committed(self, end: int, answer: ProduceAnswer, slot: int) -> None:
-        """Answer once everything below `end` is committed, whatever acks the request asks for."""
-
     def when_committed(self, end: int, done: Callable[[int], None]) -> None:
         """Call `done(0)` once everything below `end` is committed, `done(error)` if the term ends
         first: then the outcome is not known.
         """
+
+    def delete_records(
+        self, offset: int, done: Callable[[int, int], None], deadline_ms: int
+    ) -> None:
+        """Delete everything below `offset`; `done` gets an error, 0 for none, and the start."""
 
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
         """The turn's batches are in the log: push them to whoever is at the tail."""
@@ -56,18 +54,6 @@ class Hosted(Protocol):
 
 Find = Callable[[str, int], Hosted | None]
 """The partition of a topic, if this broker has it."""
-
-
-class Entry(NamedTuple):
-    """One batch that a turn will decide."""
-
-    led: Led
-    batch: bytes | bytearray | memoryview
-    answer: ProduceAnswer
-    slot: int
-    refuse_new: int
-    """The error that a new batch gets, 0 if it may be appended."""
-    native: bool
 
 
 class Appended(NamedTuple):

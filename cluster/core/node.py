@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 from cluster.core import effects, events, records
 from cluster.core.controller import Controller
+from cluster.core.coordinator import Coordinator
 from cluster.core.faults import Faults
 from cluster.core.forwarding import Forwarding
 from cluster.core.hosted import Appended
@@ -28,6 +29,7 @@ from cluster.core.outbox import Outbox
 from cluster.core.partition import Partition
 from cluster.core.peers import Peers
 from cluster.core.placement import Replicas
+from cluster.core.producer_budget import ProducerBudget
 from cluster.core.producers import ProducerIds
 from cluster.core.replica import Around
 from cluster.core.requests import Requests
@@ -58,12 +60,19 @@ class Node:
         self.requests = Requests(
             self.image, self.out, self.replicas.find,
             producer_ids=self.producer_ids, faults=self.faults, reads=around.reads,
+            routes=self.replicas.routes,
         )  # fmt: skip
         self.services = Services(
             settings, self.image, self.replicas.find,
             handlers=self.requests.handlers,
             forwarding=Forwarding(self.image, self.out, lambda: self.controller),
         )  # fmt: skip
+        self.coordinator = Coordinator(
+            settings, self.image, self.out, self.replicas.find,
+            append=self.requests.append, handlers=self.requests.handlers,
+            topics=self.services.topics,
+        )  # fmt: skip
+        self.producer_budget = ProducerBudget(settings.producer_bytes_max)
         self.peers = Peers(self.replicas, self.out)
         self.syncs = SyncTimes()
         self._stopping: Stopping | None = None
@@ -101,6 +110,7 @@ class Node:
         fetches = self.requests.fetches.next_deadline_ms()
         if fetches is not None and fetches < due:
             due = fetches
+        due = min(due, self.coordinator.next_deadline_ms())
         elections = None if self.controller is None else self.controller.next_deadline_ms()
         return due if elections is None else min(due, elections)
 
@@ -125,10 +135,12 @@ class Node:
                     self._stirred = True
                     self._rare(event, now_ms)
         self._look(now_ms)
-        if self._stirred or self.out.to_self:
+        if self._stirred or self.out.to_self or self.coordinator.wanted:
             self._stirred = False
             self._govern(now_ms)
         self.services.advance(self.peers, now_ms)
+        for appended in self.coordinator.flush(now_ms):
+            self._push(appended)
         self._settle(now_ms)
         return self.out.drain()
 
@@ -252,6 +264,7 @@ class Node:
             self._join(now_ms)
         if self.serving:
             self.replicas.go_on(now_ms)
+        self.coordinator.look(now_ms)
         if now_ms < self._next_look_ms:
             return
         self._next_look_ms = now_ms + LOOK_MS
@@ -262,11 +275,13 @@ class Node:
             self.replicas.look(now_ms)
             self.producer_ids.refill()
             self._sweep(now_ms)
+        self.coordinator.follow(now_ms)
 
     def _sweep(self, now_ms: int) -> None:
         """Let idle producers expire where this broker leads, each sweep a batch in the log."""
-        due = []
-        for partition in self.replicas.led():
+        due, led = [], self.replicas.led()
+        self.producer_budget.look((p.replica.log.table for p in led), now_ms)
+        for partition in led:
             leader = partition.leader
             assert leader is not None
             batch = leader.sweep.next_batch(leader.replica.log.table, now_ms)
@@ -292,6 +307,9 @@ class Node:
         self._follow_controller(dead)
         if self.controller is not None:
             self._control(self.controller, dead, now_ms)
+        if self.coordinator.wanted or self.peers.groups_wanted:
+            self.peers.groups_wanted = False
+            self.coordinator.advance(self.controller)
 
     def _control(self, controller: Controller, dead: Sequence[int], now_ms: int) -> None:
         for node_id, incarnation in self.peers.stopping_nodes.items():

@@ -31,6 +31,8 @@ class Peers:
         self._opinions: list[tuple[int, stream.Opinion]] = []
         self._reports: list[tuple[int, int, stream.StateReport]] = []
         self._resigned: list[stream.Resign] = []
+        self.groups_wanted = False
+        """Another broker misses the topic of groups."""
         self._forwards: list[tuple[int, stream.Forward | stream.Forwarded]] = []
 
     def turn(self, messages: Sequence[tuple[bytes, bytes | memoryview]], now_ms: int) -> bool:
@@ -101,6 +103,8 @@ class Peers:
                 self._out.control_any(sender, self._report(message))
             case stream.StateReport() | stream.Opinion() | stream.Resign():
                 self._keep(sender, incarnation, message)
+            case stream.WantGroups():
+                self.groups_wanted = True
             case stream.Forward() | stream.Forwarded():
                 self._forwards.append((sender, message))
             case stream.Stopping():

@@ -18,6 +18,7 @@ from cluster.core.metadata import ClusterMetadata
 from cluster.core.peers import Peers
 from cluster.core.producer_lists import ProducerLists
 from cluster.core.queries import Queries
+from cluster.core.record_deletion import RecordDeletion
 from cluster.core.settings import NodeSettings
 from cluster.core.topic_changes import TopicChanges
 from cluster.core.topics import Topics, refuse_too_many
@@ -49,7 +50,8 @@ class Services:
             defaults=settings.topics, check=settings.check_config, broker=settings.broker,
         )  # fmt: skip
         queries = Queries(find)
-        topics, changes = Topics(image, settings.topics, configs), TopicChanges(image)
+        topics = self.topics = Topics(image, settings.topics, configs)
+        changes = TopicChanges(image)
         self.metadata = ClusterMetadata(image, settings.node_id, settings.topics, handlers.serve)
         reading: dict[type[Message], Handler] = {
             messages.ApiVersionsRequest: self._api_versions,
@@ -59,6 +61,7 @@ class Services:
             messages.ListOffsetsRequest: queries.list_offsets,
             messages.OffsetForLeaderEpochRequest: queries.offset_for_leader_epoch,
             messages.DescribeProducersRequest: ProducerLists(find).describe,
+            messages.DeleteRecordsRequest: RecordDeletion(find).delete,
         }
         deciding: dict[type[Message], Serve] = {
             messages.CreateTopicsRequest: topics.create,

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core.defaults import BrokerSetting, CheckConfig, TopicDefaults
+from cluster.core.group_state import GroupSettings
 from cluster.core.logs import Logs, NewIds
 from cluster.core.membership import Introduction
 from cluster.core.records import Registration
+from cluster.limits import PRODUCER_BYTES_MAX
 
 
 def accept_any(_config: Mapping[str, str]) -> None:
@@ -32,6 +34,12 @@ class NodeSettings:
     allow_faults: bool = False
     topics: TopicDefaults = field(default_factory=TopicDefaults)
     check_config: CheckConfig = accept_any
+    producer_bytes_max: int = PRODUCER_BYTES_MAX
+    groups: GroupSettings = field(default_factory=GroupSettings)
+    wall_offset_ms: int = 0
+    """What the clock on the wall is ahead of the one that counts here."""
+    chance: int = 0
+    """A random number: what is new in this start is named after it."""
     broker: Sequence[BrokerSetting] = ()
     """This broker's own settings, for whoever asks."""
 

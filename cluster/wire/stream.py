@@ -210,6 +210,10 @@ class Poke(msgspec.Struct, frozen=True, gc=False, tag="poke"):
     revision: int
 
 
+class WantGroups(msgspec.Struct, frozen=True, gc=False, tag="groups"):
+    """The sender was asked for a group's coordinator: make the topic of groups if there is none."""
+
+
 class Forward(msgspec.Struct, frozen=True, gc=False, tag="forward"):
     """A client's request that only the controller can decide: `frame` as the client sent it."""
 
@@ -237,6 +241,7 @@ Control = (
     | Resign
     | Stopping
     | Poke
+    | WantGroups
     | Forward
     | Forwarded
 )

@@ -1,0 +1,39 @@
+"""Memory of producers over all partitions that a broker leads: none is new beyond the budget.
+
+Owns the sharing of one budget among the producer tables: each may grow by what is left of it. A
+producer that is new to a partition is refused for the moment while nothing is left (rule 12), with
+an error that its client retries; whoever is known stays known, since forgetting a live producer
+would take a retry for a new record. Between two looks several tables may use the same rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from _fastseq.table import ProducerTable
+from cluster.limits import PRODUCER_BUDGET_MS
+
+
+class ProducerBudget:
+    """The budget of one broker."""
+
+    def __init__(self, bytes_max: int) -> None:
+        """At most so many bytes, in all."""
+        self.bytes_max = bytes_max
+        self.bytes = 0
+        """What producers took when last looked at."""
+        self._next_ms = 0
+
+    def look(self, tables: Iterable[ProducerTable], now_ms: int) -> None:
+        """Share what is left, if it is time; `tables` are those of the partitions led here."""
+        if now_ms >= self._next_ms:
+            self._next_ms = now_ms + PRODUCER_BUDGET_MS
+            self.share(list(tables))
+
+    def share(self, tables: list[ProducerTable]) -> None:
+        """Let each table grow by what is left of the budget."""
+        sizes = [table.bytes for table in tables]
+        self.bytes = sum(sizes)
+        left = max(0, self.bytes_max - self.bytes)
+        for table, size in zip(tables, sizes, strict=True):
+            table.budget_bytes = size + left
