@@ -18,3 +18,7 @@ cdef int client_fault(
 
 # True if the checksum is that of the whole batch, which lies in memory.
 cdef bint crc_right(const unsigned char* p, const Header* header) noexcept nogil
+
+# The checksum of the batch at `p` once attributes and max timestamp have been replaced.
+cdef uint32_t crc_rewritten(
+    const unsigned char* p, int64_t size, int16_t attributes, int64_t max_timestamp) noexcept nogil

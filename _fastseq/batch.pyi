@@ -9,6 +9,7 @@ from _fastseq.builder import expire_batch as expire_batch
 from _fastseq.builder import fence_batch as fence_batch
 from _fastseq.builder import seal_batch as seal_batch
 from _fastseq.records import Record as Record
+from _fastseq.records import check_records as check_records
 from _fastseq.records import decode_batch as decode_batch
 from _fastseq.records import decode_records as decode_records
 
@@ -30,6 +31,7 @@ __all__ = [
     "Scan",
     "batch_at",
     "check_batch",
+    "check_records",
     "collapse_batch",
     "control_key",
     "decode_batch",

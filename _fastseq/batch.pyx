@@ -26,12 +26,13 @@ from _fastseq.records cimport control_type, records_sound
 from _fastseq.builder import (
     BatchBuilder, collapse_batch, encode_batch, expire_batch, fence_batch, seal_batch,
 )
-from _fastseq.records import Record, decode_batch, decode_records
+from _fastseq.records import Record, check_records, decode_batch, decode_records
 
 __all__ = [
     "CONTROL_COLLAPSE", "CONTROL_EXPIRE", "CONTROL_FENCE", "HEADER_BYTES", "SCAN_CRC", "SCAN_END",
     "SCAN_HEADER", "SCAN_LENGTH", "SCAN_MAGIC", "SCAN_ORDER", "SCAN_SHORT", "BatchBuilder",
-    "BatchHeader", "Record", "Scan", "batch_at", "check_batch", "collapse_batch", "control_key",
+    "BatchHeader", "Record", "Scan", "batch_at", "check_batch", "check_records",
+    "collapse_batch", "control_key",
     "decode_batch", "decode_records", "encode_batch", "epoch_starts", "expire_batch",
     "fence_batch", "index_points", "read_header", "scan", "seal_batch", "whole_batches",
 ]

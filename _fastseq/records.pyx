@@ -291,3 +291,16 @@ def decode_records(blob, header):
         return decode_section(section, section + view.len, &fields)
     finally:
         PyBuffer_Release(&view)
+
+
+def check_records(data, count):
+    """Return whether `data` is exactly `count` records with the offset deltas 0, 1, 2 ..."""
+    cdef Py_buffer view
+    cdef int64_t newest
+    cdef bint sound
+    cdef int32_t wanted = <int32_t>integer(count, "count", 0, INT32_MAX)
+    acquire(data, &view, "data")
+    p = <const unsigned char*>view.buf
+    sound = records_sound(p, p + view.len, wanted, 0, &newest)
+    PyBuffer_Release(&view)
+    return sound

@@ -8,7 +8,8 @@ counters.
 
 Invariants: a lane's run covers [base_offset, next_offset) without a gap, and the table stands at
 next_offset afterwards. Memory is taken before the first decision, so a turn that fails with
-MemoryError has changed nothing. The pass holds the GIL although it needs none: tables have no lock.
+MemoryError has changed nothing. Large turns and pushes run without the GIL, so that other threads
+get on; tables have no lock, so only one thread may use those of a broker.
 """
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
@@ -22,18 +23,14 @@ from libc.stdint cimport (
 from libc.string cimport memcpy, memset
 
 from _fastseq.args cimport acquire, integer, window_end
-from _fastseq.batch cimport Checked, client_fault, crc_right
-from _fastseq.control cimport control_ours
 from _fastseq.decide cimport (
     VERDICT_ABOVE_BOUND, VERDICT_CONFLICT, VERDICT_DUPLICATE, VERDICT_FENCED, VERDICT_FLOORED,
     VERDICT_GAP, VERDICT_INVALID, VERDICT_NEW, VERDICT_REFUSED, VERDICT_STALE,
-    VERDICT_UNKNOWN_PRODUCER, VERDICTS, Item, decide_all,
+    VERDICT_UNKNOWN_PRODUCER, Item, decide_all,
 )
-from _fastseq.entry cimport Table, prefetch_slot, producer_hash
+from _fastseq.entry cimport Table
 from _fastseq.floors cimport floors_settle
-from _fastseq.layout cimport (
-    ATTRIBUTE_TRANSACTIONAL, FAULT_MAGIC, header_fault, store16, store32, store64,
-)
+from _fastseq.passes cimport Place, fill, lay_out, prepare_all
 from _fastseq.table cimport ProducerTable, Run, RunRules, run_apply, run_fault, run_reserve
 
 cdef extern from "Python.h":
@@ -56,10 +53,8 @@ FLOORED = VERDICT_FLOORED
 
 cdef enum:
     MAX_BATCH_BYTES = 1_048_588         # Kafka's default max.message.bytes
-    CORRUPT_MESSAGE = 2
-    INVALID_TXN_STATE = 48
-    INVALID_RECORD = 87
     FIRST_CAPACITY = 64
+    WITHOUT_GIL_BYTES = 1 << 18         # a pass over so many takes 30 us: worth a handover
 
 cdef uint64_t last_stamp = 0
 cdef Item LAYOUT                        # for the places of its fields
@@ -77,6 +72,7 @@ cdef class Lane:
         self.table = table
         self.leader_epoch = leader_epoch
         self.max_batch_bytes = max_batch_bytes
+        self.append_time = False
 
     @property
     def next_offset(self):
@@ -102,118 +98,6 @@ cdef class Lane:
         self.bytes_max = integer(value, "max_batch_bytes", 0, INT32_MAX)
 
 
-# What the pass needs of a lane, and what it found.
-cdef struct Place:
-    Table* table
-    int64_t base_offset
-    int64_t start               # in the arena
-    int64_t filled
-    int64_t bytes
-    int64_t records
-    int64_t mismatched
-    int64_t verdicts[VERDICTS]
-    int64_t bytes_max
-    int32_t leader_epoch
-    int32_t waiting             # items of this turn
-    int32_t controls            # control batches among them
-
-
-# Fills what the table needs to know from the client's header; a fault is a verdict at once.
-cdef void prepare(Item* item, int64_t bytes_max) noexcept nogil:
-    cdef Checked checked
-    cdef int error = client_fault(item.data, item.length, bytes_max, &checked)
-    if error == 0 and checked.attributes & ATTRIBUTE_TRANSACTIONAL:
-        error = INVALID_TXN_STATE       # no transaction can be open
-    if error != 0:
-        item.verdict = VERDICT_INVALID
-        item.error = <int16_t>error
-        return
-    item.batch.producer_id = checked.header.producer_id
-    item.batch.max_timestamp = checked.max_timestamp
-    item.batch.first_sequence = checked.header.base_sequence
-    item.batch.delta = checked.header.last_offset_delta
-    item.batch.crc = checked.crc
-    item.batch.epoch = checked.header.producer_epoch
-    item.attributes = checked.attributes
-    item.rewritten = <uint8_t>checked.rewritten
-    item.hash = producer_hash(item.batch.producer_id)
-    prefetch_slot(item.table, item.hash)
-
-
-# The leader's own control batch: it may be only what this version itself would apply.
-cdef void prepare_control(Item* item) noexcept nogil:
-    cdef Checked checked
-    cdef int fault = header_fault(item.data, item.length, &checked.header)
-    item.verdict = VERDICT_INVALID
-    if fault != 0 or checked.header.size != item.length:
-        item.error = <int16_t>(INVALID_RECORD if fault == FAULT_MAGIC else CORRUPT_MESSAGE)
-    elif not crc_right(item.data, &checked.header):
-        item.error = CORRUPT_MESSAGE
-    elif not control_ours(item.data, &checked.header):
-        item.error = INVALID_RECORD
-    else:
-        item.verdict = 0
-        item.batch.producer_id = -1
-        item.batch.max_timestamp = checked.header.max_timestamp
-        item.hash = producer_hash(-1)
-
-
-# Returns how many bytes the arena needs at most.
-cdef int64_t prepare_all(Item* items, Py_ssize_t count, const Place* places) noexcept nogil:
-    cdef int64_t size = 0
-    cdef Py_ssize_t i
-    for i in range(count):
-        if items[i].control:
-            prepare_control(&items[i])
-        else:
-            prepare(&items[i], places[items[i].lane].bytes_max)
-        if items[i].verdict == 0:
-            size += items[i].length
-    return size
-
-
-# Copies an accepted batch and writes what the leader decides about it. The checksum covers
-# neither base offset nor leader epoch, so it is right unless the rest was rewritten.
-cdef void stamp(unsigned char* p, const Item* item, int32_t leader_epoch) noexcept nogil:
-    memcpy(p, item.data, <size_t>item.length)
-    store64(p, <uint64_t>item.batch.base_offset)
-    store32(p + 12, <unsigned int>leader_epoch)
-    if item.rewritten:
-        store32(p + 17, item.batch.crc)
-        store16(p + 21, <unsigned short>item.attributes)
-        store64(p + 35, <uint64_t>item.batch.max_timestamp)
-
-
-# Counts the verdicts of each lane and lays the lanes out one after another; returns the size.
-cdef int64_t lay_out(
-        const Item* items, Py_ssize_t count, Place* places, Py_ssize_t lanes) noexcept nogil:
-    cdef Place* place
-    cdef int64_t size = 0
-    cdef Py_ssize_t i
-    for i in range(count):
-        place = &places[items[i].lane]
-        place.verdicts[items[i].verdict] += 1
-        place.mismatched += items[i].mismatched
-        if items[i].verdict == VERDICT_NEW:
-            place.bytes += items[i].length
-            place.records += items[i].batch.delta + 1
-    for i in range(lanes):
-        places[i].start = size
-        size += places[i].bytes
-    return size
-
-
-cdef void fill(
-        unsigned char* arena, const Item* items, Py_ssize_t count, Place* places) noexcept nogil:
-    cdef Place* place
-    cdef Py_ssize_t i
-    for i in range(count):
-        if items[i].verdict == VERDICT_NEW:
-            place = &places[items[i].lane]
-            stamp(arena + place.start + place.filled, &items[i], place.leader_epoch)
-            place.filled += items[i].length
-
-
 # Moves an array into twice the room when it is full.
 cdef void* grown(void* memory, Py_ssize_t used, Py_ssize_t* capacity, size_t size) except NULL:
     cdef Py_ssize_t wanted
@@ -236,21 +120,6 @@ cdef class Turn:
     `runs` has (lane, start, end, base_offset, next_offset) for each lane with accepted batches:
     the bytes [start, end) of `arena` are that partition's next ones.
     """
-
-    cdef Item* items
-    cdef Place* places
-    cdef Py_buffer* views
-    cdef Py_ssize_t item_capacity
-    cdef Py_ssize_t place_capacity
-    cdef Py_ssize_t view_capacity
-    cdef Py_ssize_t view_count
-    cdef Py_ssize_t used
-    cdef uint64_t stamp_now
-    cdef bint done
-    cdef object last_frame
-    cdef list lanes
-    cdef readonly bytes arena
-    cdef readonly list runs
 
     def __cinit__(self):
         self.items = NULL
@@ -277,6 +146,7 @@ cdef class Turn:
         last_stamp += 1
         self.stamp_now = last_stamp
         self.used = 0
+        self.bytes = 0
         self.done = False
         self.lanes = []
         self.runs = []
@@ -315,11 +185,14 @@ cdef class Turn:
     cdef Item* item(self, Lane lane, object frame, int64_t start, int64_t size,
                     object slot) except NULL:
         cdef int32_t number = <int32_t>integer(slot, "slot", INT32_MIN, INT32_MAX)
-        cdef const unsigned char* data
-        cdef Item* item
         if self.done:
             raise ValueError("the turn has run: begin() comes first")
-        data = self.keep(frame, start, size)
+        return self.item_at(lane, self.keep(frame, start, size), size, number)
+
+    # `data` lies in a frame that is kept.
+    cdef Item* item_at(self, Lane lane, const unsigned char* data, int64_t size,
+                       int32_t number) except NULL:
+        cdef Item* item
         self.items = <Item*>grown(self.items, self.used, &self.item_capacity, sizeof(Item))
         item = &self.items[self.used]
         memset(item, 0, sizeof(Item))
@@ -331,6 +204,7 @@ cdef class Turn:
         item.offset = item.end = -1
         self.places[item.lane].waiting += 1
         self.used += 1
+        self.bytes += size
         return item
 
     # Neighbouring entries mostly share a frame, and then its buffer is taken once.
@@ -364,10 +238,11 @@ cdef class Turn:
         table.turn_place = place
         return place
 
-    def run(self, producer_id_bound=INT64_MAX):
+    def run(self, producer_id_bound=INT64_MAX, wall_ms=-1):
         """Decide all entries in order, enter them into their tables, and fill arrays and arena.
 
         An id at or above `producer_id_bound` was never handed out as far as the caller knows.
+        `wall_ms` is what lanes with `append_time` stamp their batches with.
         """
         cdef int64_t bound = integer(producer_id_bound, "producer_id_bound", 0, INT64_MAX)
         cdef Py_ssize_t lanes = len(self.lanes)
@@ -375,19 +250,34 @@ cdef class Turn:
         cdef int64_t size
         if self.done:
             raise ValueError("the turn has run: begin() comes first")
+        self.wall_ms = integer(wall_ms, "wall_ms", -1, INT64_MAX)
         self.reserve(lanes)
-        room = prepare_all(self.items, self.used, self.places)
+        if self.bytes < WITHOUT_GIL_BYTES:
+            room = prepare_all(self.items, self.used, self.places)
+        else:
+            with nogil:
+                room = prepare_all(self.items, self.used, self.places)
         cdef PyObject* arena = PyBytes_FromStringAndSize(NULL, room)
+        filled = <unsigned char*>PyBytes_AS_STRING(arena)
         self.done = True
-        decide_all(self.items, self.used, bound)
-        size = lay_out(self.items, self.used, self.places, lanes)
-        fill(<unsigned char*>PyBytes_AS_STRING(arena), self.items, self.used, self.places)
+        if room < WITHOUT_GIL_BYTES:
+            size = self.decide(filled, lanes, bound)
+        else:
+            with nogil:
+                size = self.decide(filled, lanes, bound)
         if size != room:
             _PyBytes_Resize(&arena, size)
         self.arena = <bytes>arena
         Py_DECREF(self.arena)
         self.report(lanes)
         self.release()
+
+    cdef int64_t decide(
+            self, unsigned char* filled, Py_ssize_t lanes, int64_t bound) noexcept nogil:
+        decide_all(self.items, self.used, bound)
+        cdef int64_t size = lay_out(self.items, self.used, self.places, lanes)
+        fill(filled, self.items, self.used, self.places)
+        return size
 
     cdef int reserve(self, Py_ssize_t lanes) except -1:
         cdef Lane lane
@@ -400,6 +290,7 @@ cdef class Turn:
             self.places[i].base_offset = lane.table.state.next_offset
             self.places[i].leader_epoch = lane.epoch
             self.places[i].bytes_max = lane.bytes_max
+            self.places[i].append_time = self.wall_ms if lane.append_time else -1
             if run_reserve(self.places[i].table, &run) < 0:
                 raise MemoryError()
         return 0
@@ -469,6 +360,19 @@ cdef void count_verdicts(Lane lane, const Place* place):
     lane.floored += place.verdicts[VERDICT_FLOORED]
 
 
+# All batches or none; returns an error code, -1 without memory.
+cdef int enter_run(
+        Table* t, const unsigned char* p, const unsigned char* end,
+        const RunRules* rules) noexcept nogil:
+    cdef Run run
+    cdef int fault = run_fault(p, end, rules, &run)
+    if fault == 0:
+        if run_reserve(t, &run) < 0:
+            return -1
+        run_apply(t, p, end)
+    return fault
+
+
 def push_check(Lane lane not None, data, start, end):
     """Check the replicated batches in [start, end) and enter them all, or none; 0 or an error code.
 
@@ -480,7 +384,6 @@ def push_check(Lane lane not None, data, start, end):
     cdef Table* t = &lane.table.state
     cdef int64_t first = integer(start, "start", 0, INT64_MAX)
     cdef int64_t past = integer(end, "end", -1, INT64_MAX)
-    cdef Run run
     cdef int fault
     rules.next_offset = t.next_offset
     rules.leader_epoch_max = lane.epoch
@@ -489,11 +392,13 @@ def push_check(Lane lane not None, data, start, end):
     try:
         past = window_end(first, past, view.len)
         p = <const unsigned char*>view.buf
-        fault = run_fault(p + first, p + past, &rules, &run)
-        if fault == 0:
-            if run_reserve(t, &run) < 0:
-                raise MemoryError()
-            run_apply(t, p + first, p + past)
+        if past - first < WITHOUT_GIL_BYTES:
+            fault = enter_run(t, p + first, p + past, &rules)
+        else:
+            with nogil:
+                fault = enter_run(t, p + first, p + past, &rules)
+        if fault < 0:
+            raise MemoryError()
         return fault
     finally:
         PyBuffer_Release(&view)

@@ -1,20 +1,16 @@
-"""The fifth step of a record's way: high watermark up, waiting acknowledgements out.
+"""The fifth step of a record's way: how far everything is committed.
 
-Owns the arithmetic of the high watermark (rule 10) and the acknowledgements that wait for it,
-ordered by the end offset they need. Waiting acknowledgements belong to one term of one leader:
-whoever ends the term fails them all (rule 2), so none can be released by a later leader's
-watermark that happens to reach the same offset.
+Owns the arithmetic of the high watermark (rule 10): who counts, and what is the least that they all
+hold. The acknowledgements that wait for it are `_fastseq.waiters`'.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import msgspec
 
 from cluster.core import insync
-from cluster.core.answer import ProduceAnswer
 from cluster.core.records import PartitionRecord
 
 
@@ -70,48 +66,3 @@ def high_watermark(
             return current
         lowest = min(lowest, end)
     return max(current, lowest)
-
-
-class Waiters:
-    """Acknowledgements of one partition and one term, released by the offset they wait for."""
-
-    def __init__(self) -> None:
-        """No acknowledgement waits."""
-        self._heap: list[tuple[int, int, ProduceAnswer, int]] = []
-        self._added = 0
-
-    def __len__(self) -> int:
-        """How many acknowledgements wait."""
-        return len(self._heap)
-
-    def add(self, end: int, answer: ProduceAnswer, slot: int) -> None:
-        """`slot` of `answer` may be given once everything below `end` is committed."""
-        self._added += 1
-        heapq.heappush(self._heap, (end, self._added, answer, slot))
-
-    def release(self, reached: int) -> list[ProduceAnswer]:
-        """Mark what `reached` satisfies; the answers that are complete now, in append order."""
-        complete = []
-        while self._heap and self._heap[0][0] <= reached:
-            _, _, answer, slot = heapq.heappop(self._heap)
-            if answer.settle(slot):
-                complete.append(answer)
-        return complete
-
-    def expire(self, now_ms: int, error: int) -> list[ProduceAnswer]:
-        """Time is up for some requests: their open slots get `error`; the answers complete."""
-        due = {id(answer): answer for _, _, answer, _ in self._heap if answer.deadline_ms <= now_ms}
-        complete = [answer for answer in due.values() if answer.expire(error)]
-        if due:  # a watermark that stands still must not gather what nobody waits for any more
-            self._heap = [waiter for waiter in self._heap if id(waiter[2]) not in due]
-            heapq.heapify(self._heap)
-        return complete
-
-    def fail(self, error: int) -> Sequence[ProduceAnswer]:
-        """End of the term: every waiting slot gets `error`; the answers complete by that."""
-        complete = []
-        for _, _, answer, slot in sorted(self._heap, key=lambda waiter: waiter[:2]):
-            if answer.refuse(slot, error):
-                complete.append(answer)
-        self._heap.clear()
-        return complete

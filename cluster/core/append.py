@@ -1,61 +1,81 @@
 """The third step of a record's way: a turn's batches into table and log, together or not at all.
 
-Owns the one call of a turn into `_fastseq`, the write of its arena, and what each slot is told.
-State moves with the append (rule 1): the turn enters batches in the producer tables, the log
-writes them, and where the write fails the log takes table and bytes back to the same offset, so
-that a retry finds neither and a duplicate of the failed batch in the same turn is failed with it.
+Owns the one call of a turn into `_fastseq`, the write of its arena, and what may only be told once
+a further batch is in the log. State moves with the append (rule 1): the turn enters batches in the
+producer tables, the log writes them, and where the write fails the log takes table and bytes back
+to the same offset, so that a retry finds neither and a duplicate of the failed batch in the same
+turn is failed with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from _fastseq import turn as hot
-from _fastseq.batch import fence_batch, read_header
+from _fastseq import produce as hot
+from _fastseq.answers import Answers
+from _fastseq.batch import fence_batch
+from _fastseq.turn import ABOVE_BOUND, FLOORED, Lane, Turn
 from cluster import errors
-from cluster.core.hosted import Appended, Entry, Led
+from cluster.core.events import ClientMessage
+from cluster.core.hosted import Appended, Led
+from cluster.core.validate import sound
+from cluster.limits import PRODUCE_WAIT_MS_MAX, WIRE_ELEMENTS_MAX
 from cluster.storage.disk import DiskError
 
 
 class Append:
     """Appends turn after turn."""
 
-    def __init__(self, above_bound: Callable[[int], int]) -> None:
+    def __init__(
+        self, answers: Answers, routes: hot.Routes, above_bound: Callable[[int], int]
+    ) -> None:
         """`above_bound` gives the error for a producer id that was never handed out."""
-        self._turn = hot.Turn()
+        self._turn = hot.ProduceTurn(answers, routes)
+        self._own = Turn()
         self._above_bound = above_bound
         self.above_bound = 0
         self.storage_errors = 0
 
-    def run(self, entries: Sequence[Entry], producer_id_bound: int, now_ms: int) -> list[Appended]:
-        """Decide every entry, write what is new, and wait for or close every slot."""
+    def collect(self, messages: Sequence[ClientMessage]) -> list[ClientMessage]:
+        """Begin a turn with the produce requests among these; the others."""
+        return self._turn.collect(messages)
+
+    @property
+    def collected(self) -> int:
+        """How many produce requests wait for `run`."""
+        return self._turn.collected
+
+    def take(
+        self, now_ms: int, loses_reply: Callable[[], bool] | None
+    ) -> list[tuple[bytes, str, bool]]:
+        """Read what was collected; (connection, reason, whether its version is why) of each bad."""
+        return self._turn.take(now_ms, PRODUCE_WAIT_MS_MAX, WIRE_ELEMENTS_MAX, loses_reply)
+
+    def run(self, producer_id_bound: int, now_ms: int, wall_ms: int) -> list[Appended]:
+        """Decide every batch taken, write what is new, and wait for or close every slot."""
         turn = self._turn
-        turn.begin()
-        terms: dict[hot.Lane, Led] = {}
-        for number, entry in enumerate(entries):
-            lane = entry.led.replica.log.lane
-            terms[lane] = entry.led
-            turn.add(
-                lane, entry.batch, 0, len(entry.batch), number,
-                native=entry.native, refuse_new=entry.refuse_new,
-            )  # fmt: skip
-        turn.run(producer_id_bound)
-        appended = self._write(terms, now_ms)
-        floored = self._tell(entries)
-        if floored:
-            appended += self._fence(floored, now_ms)
+        if turn.deep:
+            for number, batch in turn.compressed():
+                if not sound(batch):
+                    turn.refuse_entry(number, errors.INVALID_RECORD.number)
+        turn.run(producer_id_bound, wall_ms)
+        terms: dict[Lane, Led] = {term.lane: term.owner for term in turn.terms}
+        appended = self._write(turn, terms, now_ms)
+        left = self._tell()
+        if left:
+            appended += self._answer_left(left, now_ms)
         return appended
 
     def controls(self, batches: Sequence[tuple[Led, bytes]], now_ms: int) -> list[Appended]:
         """Append control batches of the leaders' own (rule 4)."""
-        turn = self._turn
+        turn = self._own
         turn.begin()
-        terms: dict[hot.Lane, Led] = {}
+        terms: dict[Lane, Led] = {}
         for number, (led, batch) in enumerate(batches):
             terms[led.replica.log.lane] = led
             turn.add_control(led.replica.log.lane, batch, number)
         turn.run()
-        return self._write(terms, now_ms)
+        return self._write(turn, terms, now_ms)
 
     def internal(
         self, led: Led, batch: bytes, now_ms: int, done: Callable[[int], None]
@@ -70,48 +90,56 @@ class Append:
         if not led.members_present:
             done(errors.NOT_ENOUGH_REPLICAS.number)
             return []
-        turn = self._turn
+        turn = self._own
         turn.begin()
         turn.add(led.replica.log.lane, batch, 0, len(batch), 0)
         turn.run()
-        appended = self._write({led.replica.log.lane: led}, now_ms)
+        appended = self._write(turn, {led.replica.log.lane: led}, now_ms)
         if appended:
             led.when_committed(turn.ends[0], done)
         else:
             done(turn.errors[0] or errors.KAFKA_STORAGE_ERROR.number)
         return appended
 
-    def _fence(self, floored: Sequence[Entry], now_ms: int) -> list[Appended]:
+    def _tell(self) -> list[int]:
+        """Answer, or let wait, every entry but these."""
+        return self._turn.tell()
+
+    def _answer_left(self, left: Sequence[int], now_ms: int) -> list[Appended]:
+        turn, verdicts = self._turn, self._turn.verdicts
+        floored = []
+        for number in left:
+            if verdicts[number] == ABOVE_BOUND:
+                self.above_bound += 1
+                turn.refuse(number, self._above_bound(turn.producer_id(number)))
+            else:
+                assert verdicts[number] == FLOORED
+                floored.append(number)
+        return self._fence(floored, now_ms) if floored else []
+
+    def _fence(self, floored: Sequence[int], now_ms: int) -> list[Appended]:
         """What may be stored below a floor is refused for good: first the fence, then the word.
 
         The client answers 47 by taking new numbers, so it hears it once the fence is committed
         (rule 6); a fence that could not be written is no reason to say it.
         """
-        wanted = {
-            (id(entry.led), read_header(entry.batch).producer_id): entry.led for entry in floored
-        }
+        turn = self._turn
+        leds = {number: turn.term(number).owner for number in floored}
+        wanted = {(id(led), turn.producer_id(number)): led for number, led in leds.items()}
         fences = [(led, fence_batch(producer_id)) for (_, producer_id), led in wanted.items()]
         appended = self.controls(fences, now_ms)
         written = {id(run.led) for run in appended}
-        for entry in floored:
-            if id(entry.led) not in written:
-                entry.answer.refuse(entry.slot, errors.KAFKA_STORAGE_ERROR.number)
-                continue
-            self._refuse_once_committed(entry, errors.INVALID_PRODUCER_EPOCH.number)
+        for number, led in leds.items():
+            if id(led) in written:
+                turn.refuse_once_committed(number, errors.INVALID_PRODUCER_EPOCH.number)
+            else:
+                turn.refuse(number, errors.KAFKA_STORAGE_ERROR.number)
         return appended
 
-    def _refuse_once_committed(self, entry: Entry, error: int) -> None:
-        """What an answer rests on may not be committed yet, and a client that is told takes new
-        numbers: it must not hear of a fence that the next leader may not know.
-        """
-        entry.answer.slots[entry.slot].error = error
-        end = entry.led.replica.log.next_offset
-        entry.led.wait_committed(end, entry.answer, entry.slot)
-
-    def _write(self, terms: dict[hot.Lane, Led], now_ms: int) -> list[Appended]:
-        arena = memoryview(self._turn.arena)
+    def _write(self, turn: Turn, terms: Mapping[Lane, Led], now_ms: int) -> list[Appended]:
+        arena = memoryview(turn.arena)
         appended = []
-        for lane, start, end, base_offset, next_offset in self._turn.runs:
+        for lane, start, end, base_offset, next_offset in turn.runs:
             led = terms[lane]
             data = arena[start:end]
             try:
@@ -121,29 +149,3 @@ class Append:
                 continue
             appended.append(Appended(led, base_offset, next_offset, data))
         return appended
-
-    def _tell(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Answer, or let wait, every entry but those that a fence must precede: these."""
-        turn, floored = self._turn, []
-        verdicts, codes, offsets, ends = turn.verdicts, turn.errors, turn.offsets, turn.ends
-        for number, entry in enumerate(entries):
-            slot, error = entry.answer.slots[entry.slot], codes[number]
-            if verdicts[number] == hot.ABOVE_BOUND:
-                self.above_bound += 1
-                error = self._above_bound(read_header(entry.batch).producer_id)
-            if not error and ends[number] > entry.led.replica.log.next_offset:
-                error = errors.KAFKA_STORAGE_ERROR.number
-            if verdicts[number] == hot.FLOORED:
-                floored.append(entry)
-            elif verdicts[number] == hot.FENCED:
-                self._refuse_once_committed(entry, error)
-            elif error:
-                entry.answer.refuse(entry.slot, error)
-            else:
-                slot.base_offset = offsets[number]
-                slot.verdict = verdicts[number]
-                if entry.answer.acks == 0:
-                    entry.answer.settle(entry.slot)
-                else:
-                    entry.led.wait(ends[number], entry.answer, entry.slot)
-        return floored

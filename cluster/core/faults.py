@@ -44,6 +44,11 @@ class Faults:
                 return _refused(text), None
         return messages.FaultResponse(status=f"drop-acks {self._drop_percent}%"), None
 
+    @property
+    def drops_acks(self) -> bool:
+        """Whether acknowledgements may be lost now."""
+        return self._drop_percent > 0
+
     def loses_reply(self) -> bool:
         """Whether the next acknowledgement is lost (Knuth's MMIX generator decides)."""
         if not self._drop_percent:

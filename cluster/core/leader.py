@@ -13,13 +13,13 @@ watermark before it leaves, whoever it would remove counts until the new record 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from _fastseq.batch import whole_batches
+from _fastseq.waiters import Term
 from cluster import errors
 from cluster.core import insync, records
-from cluster.core.acknowledge import Quorum, Waiters, high_watermark
-from cluster.core.answer import ProduceAnswer
+from cluster.core.acknowledge import Quorum, high_watermark
 from cluster.core.append_times import AppendTimes
 from cluster.core.deletions import Deletion, Deletions, Done
 from cluster.core.effects import Put
@@ -49,8 +49,6 @@ class Leader:
         self.record = record
         self.epoch = record.value.leader_epoch
         self.followers = Followers()
-        self.committed = Waiters()
-        self.durable = Waiters()
         self.deletions = Deletions()
         self._internal: deque[tuple[int, Callable[[int], None]]] = deque()
         """(end, done) of the broker's own batches that are not committed, in order."""
@@ -68,6 +66,8 @@ class Leader:
         log = replica.log
         log.assign_epoch(self.epoch, log.next_offset)
         log.lane.leader_epoch = self.epoch
+        self.term = Term(log.lane, around.out.answers, self, self._state)
+        """Produce requests of this term, and who of them waits."""
         self.epoch_start = log.next_offset
         self.sweep = Sweep(log.next_offset, now_ms, replica.expiration_ms)
         self._tell_term()
@@ -86,6 +86,13 @@ class Leader:
         if self._silent:
             heard = tuple(node for node in quorum.members if node not in self._silent)
         return 1 + self.followers.count(heard) >= quorum.minimum
+
+    def _state(self) -> tuple[int, int, bool]:
+        """What a turn must know: the error of new acks=all writes, the start, how to validate."""
+        config, log = self.replica.topic.config, self.replica.log
+        log.lane.append_time = config.get("message.timestamp.type") == "LogAppendTime"
+        refuse = 0 if self.members_present else errors.NOT_ENOUGH_REPLICAS.number
+        return refuse, log.start_offset, config.get("validate.records") == "full"
 
     @property
     def changing(self) -> bool:
@@ -349,15 +356,13 @@ class Leader:
 
     def settle(self) -> bool:
         """Move the high watermark and answer whom that satisfies. True when it moved."""
-        replica, out, quorum = self.replica, self._around.out, self._quorum_now()
+        replica, quorum = self.replica, self._quorum_now()
         own_end = replica.counted_end
         ends = [self.followers.end_of(node) for node in quorum.counting]
         reached = high_watermark(replica.high_watermark, own_end, ends, enough=quorum.enough)
         moved = replica.commit(reached)
-        if self.durable:
-            out.reply_all(self.durable.release(own_end))
+        self.term.reached(own_end, replica.high_watermark)
         if moved:
-            out.reply_all(self.committed.release(replica.high_watermark))
             while self._internal and self._internal[0][0] <= replica.high_watermark:
                 self._internal.popleft()[1](0)
         if self.deletions:
@@ -373,33 +378,12 @@ class Leader:
             )
         return quorum
 
-    def wait(self, end: int, answer: ProduceAnswer, slot: int) -> None:
-        """Answer once `end` is committed (acks=all) or durable here (acks=1)."""
-        if answer.acks == 1:
-            if end <= self.replica.counted_end:
-                self._settled(answer, slot)
-            else:
-                self.durable.add(end, answer, slot)
-        else:
-            self.wait_committed(end, answer, slot)
-
-    def wait_committed(self, end: int, answer: ProduceAnswer, slot: int) -> None:
-        """Answer once `end` is committed."""
-        if end <= self.replica.high_watermark:
-            self._settled(answer, slot)
-        else:
-            self.committed.add(end, answer, slot)
-
     def when_committed(self, end: int, done: Callable[[int], None]) -> None:
         """Call `done(0)` once `end` is committed, or `done(error)` when the term ends."""
         if end <= self.replica.high_watermark:
             done(0)
         else:
             self._internal.append((end, done))
-
-    def _settled(self, answer: ProduceAnswer, slot: int) -> None:
-        if answer.settle(slot):
-            self._around.out.reply(answer)
 
     def delete_records(self, offset: int, done: Done, deadline_ms: int) -> None:
         """Delete everything below `offset`, -1 for all that is committed.
@@ -437,9 +421,7 @@ class Leader:
         self._tell_term()
         self.catch_up()
         self.tell_high_watermark()
-        timed_out = errors.REQUEST_TIMED_OUT.number
-        self._around.out.reply_all(self.committed.expire(now_ms, timed_out))
-        self._around.out.reply_all(self.durable.expire(now_ms, timed_out))
+        self.term.expire(now_ms)
         self.deletions.expire(now_ms)
 
     def _retry(self, now_ms: int) -> None:
@@ -465,11 +447,7 @@ class Leader:
         """Leadership is over: all that waits may or may not survive, and is told so (rule 2)."""
         for node_id in self.record.value.replicas:
             self.close_stream(node_id)
-        answers: Sequence[ProduceAnswer] = [
-            *self.committed.fail(error),
-            *self.durable.fail(error),
-        ]
-        self._around.out.reply_all(answers)
+        self.term.fail(error)
         self.deletions.fail(error)
         internal, self._internal = self._internal, deque()
         for _, done in internal:

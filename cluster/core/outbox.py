@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from _fastseq.answers import Answers
 from cluster.core import effects
-from cluster.core.answer import ProduceAnswer
 from cluster.core.events import Commit
 from cluster.limits import PEER_CREDIT_BYTES
 from cluster.wire import stream
@@ -52,6 +52,8 @@ class Outbox:
         self.incarnation = 0
         self.links: dict[int, PeerLink] = {}
         self.to_self: list[stream.Control] = []
+        self.answers = Answers(effects.Reply, effects.NoReply, effects.Hangup)
+        """Produce requests that are answered in this step."""
         self._effects: list[effects.Effect] = []
         self._syncs: list[effects.Effect] = []
         self._then: dict[int, Then] = {}
@@ -66,31 +68,6 @@ class Outbox:
     def sync(self, sync: effects.Sync) -> None:
         """A file to make durable, once what the step says has left."""
         self._syncs.append(sync)
-
-    def reply(self, answer: ProduceAnswer) -> None:
-        """Send a produce answer once, unless a fault or acks=0 keeps it back.
-
-        On a carrier that answers in order a withheld answer still has to end its request: a lost
-        one, and an error that acks=0 leaves no room for, close the connection (as Kafka does).
-        """
-        if answer.sent:
-            return
-        answer.sent = True
-        if answer.acks and not (answer.faulty and answer.stored):
-            self._effects.append(effects.Reply(answer.connection, answer.encode()))
-        elif answer.native or (not answer.acks and answer.stored):
-            self._effects.append(effects.NoReply(answer.connection))
-        elif answer.stored:
-            reason = "a fault was ordered: the acknowledgement is lost"
-            self._effects.append(effects.Hangup(answer.connection, reason))
-        else:
-            reason = "acks=0 and an error"
-            self._effects.append(effects.Hangup(answer.connection, reason))
-
-    def reply_all(self, answers: Sequence[ProduceAnswer]) -> None:
-        """Send several produce answers in order."""
-        for answer in answers:
-            self.reply(answer)
 
     def connected(self, node_id: int) -> bool:
         """Whether messages to this peer leave now."""
@@ -159,7 +136,7 @@ class Outbox:
         """Everything the step produced: messages are gathered per peer and come late, so that a
         stream's opening is decided, and syncs last: followers begin before this disk does.
         """
-        drained, syncs = self._effects, self._syncs
+        drained, syncs = [*self.answers.drain(), *self._effects], self._syncs
         self._effects, self._syncs = [], []
         for link in self._used.values():
             drained.extend(self._messages(link))

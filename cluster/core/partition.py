@@ -10,6 +10,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
+from _fastseq.produce import Route
 from cluster import errors
 from cluster.core.follower import Follower
 from cluster.core.image import Versioned
@@ -45,6 +46,8 @@ class Partition:
         self._resigned: int | None = None
         self._cut_since_report = False
         self.dropped = 0
+        self.route = Route()
+        """Where produce requests for this partition go."""
         self._around = around
 
     @property
@@ -82,6 +85,8 @@ class Partition:
         if self.record is not None and record.version < self.record.version:
             return
         self.record = record
+        self.route.leader = record.value.leader
+        self.route.leader_epoch = record.value.leader_epoch
         if self.replica.log.failed:
             self._become(Resting("the log failed"))
             return
@@ -114,6 +119,7 @@ class Partition:
         so it may still begin later. What the leader of a term lacks, nobody had who could tell."""
         try:
             self.role = Leader(self.replica, record, self._around, now_ms)
+            self.route.term = self.role.term
             self.terms_led += 1
             if self.replica.log.doubtful:
                 with suppress(DiskError):  # doubtful for longer than needed
@@ -146,6 +152,7 @@ class Partition:
             self.role.end_term(error)
         elif isinstance(self.role, Follower):
             self.dropped += self.role.dropped
+        self.route.term = None
         self.role = Resting("between roles") if role is None else role
 
     def rest(self, reason: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
 
+from _fastseq.produce import Routes
 from cluster.core import records
 from cluster.core.effects import Sync
 from cluster.core.events import Change
@@ -31,6 +32,8 @@ class Replicas:
         self._logs = logs
         self._partitions: dict[PartitionId, Partition] = {}
         self._by_name: dict[tuple[str, int], Partition] = {}
+        self.routes = Routes()
+        """The same, as produce requests name them."""
         self._by_token: dict[int, Partition] = {}
         self._touched = around.touched
         self._due: dict[PartitionId, None] = {}
@@ -161,6 +164,7 @@ class Replicas:
         partition = Partition(replica, self._around)
         self._partitions[key] = partition
         self._by_name[(topic.name, key[1])] = partition
+        self.routes.add(topic.name, key[1], partition.route)
         self._by_token[self._token] = partition
         return partition
 
@@ -172,6 +176,7 @@ class Replicas:
         name = (replica.topic.name, replica.index)
         if self._by_name.get(name) is partition:
             del self._by_name[name]
+        self.routes.drop(replica.topic.name, replica.index, partition.route)
         with suppress(DiskError):  # what is left is moved aside by the next start
             replica.log.close(clean=False)
             self._logs.remove(replica.topic, replica.index)

@@ -1,69 +1,28 @@
-"""The second step of a record's way: may this request be served here at all?
+"""The second step of a record's way, where a topic asks for it: what is in a compressed batch.
 
-Owns the checks that come before a batch is looked at: acks, topic, leader, and whether enough
-in-sync members are present. Whatever passes becomes an entry of the turn; the batch itself, and
-whether it is a retry, is `_fastseq`'s to say. A retry of something stored is answered even while
-new writes are refused, so the lack of members is told to the turn and not checked before it.
+Headers, checksums and the records of uncompressed batches are always checked, in `_fastseq`. A
+compressed batch is believed unless the topic has `validate.records=full`: then it is decompressed,
+within the bound of `cluster.wire.compression`, and its records must be as many as the header says,
+with the deltas 0, 1, 2 ... A consumer would otherwise meet what its broker never looked at.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container
+from _fastseq.batch import HEADER_BYTES, check_records, read_header
+from cluster.wire.compression import decompress
+from cluster.wire.primitives import WireError
 
-from cluster import errors
-from cluster.core.answer import ProduceAnswer
-from cluster.core.hosted import Entry, Find, Led
-from cluster.wire import messages
-
-ACKS_ALL, ACKS_LEADER, ACKS_NONE = -1, 1, 0
+_CODEC = 0x07
 
 
-def entries_of(
-    request: messages.ProduceRequest, answer: ProduceAnswer, find: Find, *, native: bool
-) -> list[Entry]:
-    """The batches of a request to decide; every other slot of the answer is closed with why."""
-    entries: list[Entry] = []
-    repeated = _named_more_than_once(request)
-    for topic in request.topic_data:
-        for part in topic.partition_data:
-            slot = answer.add(topic.name, part.index)
-            found = _checked(request, topic.name, part, find)
-            if (topic.name, part.index) in repeated:
-                found = errors.INVALID_RECORD
-            if isinstance(found, errors.Code):
-                answer.refuse(slot, found.number)
-                continue
-            short = request.acks == ACKS_ALL and not found.members_present
-            refuse = errors.NOT_ENOUGH_REPLICAS.number if short else 0
-            answer.slots[slot].start_offset = found.replica.log.start_offset
-            batch = b"" if part.records is None else part.records
-            entries.append(Entry(found, batch, answer, slot, refuse, native))
-    return entries
+def sound(batch: bytes) -> bool:
+    """Whether a compressed batch holds the records that its header announces.
 
-
-def _named_more_than_once(request: messages.ProduceRequest) -> Container[tuple[str, int]]:
-    """Partitions with more than one batch: which of them would be answered first is not said."""
-    if len(request.topic_data) == 1 and len(request.topic_data[0].partition_data) == 1:
-        return ()
-    named = [(topic.name, part.index) for topic in request.topic_data
-             for part in topic.partition_data]  # fmt: skip
-    if len(named) == len(set(named)):
-        return ()
-    return {where for where, times in Counter(named).items() if times > 1}
-
-
-def _checked(
-    request: messages.ProduceRequest,
-    topic: str,
-    part: messages.PartitionProduceData,
-    find: Find,
-) -> Led | errors.Code:
-    if request.acks not in (ACKS_ALL, ACKS_LEADER, ACKS_NONE):
-        return errors.INVALID_REQUIRED_ACKS
-    if request.transactional_id is not None:
-        return errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED
-    partition = find(topic, part.index)
-    if partition is None:
-        return errors.UNKNOWN_TOPIC_OR_PARTITION
-    return errors.NOT_LEADER_OR_FOLLOWER if partition.leader is None else partition.leader
+    Sizes and checksum are looked at elsewhere; the batch has at least a whole header.
+    """
+    header = read_header(batch)
+    try:
+        records = decompress(header.attributes & _CODEC, memoryview(batch)[HEADER_BYTES:])
+    except WireError:
+        return False
+    return check_records(records, header.record_count)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from _fastseq.turn import DUPLICATE
+from _fastseq.waiters import Term
 from cluster.core import insync, leader
-from cluster.core.acknowledge import Waiters
 from cluster.core.append import Append
 from cluster.core.fetch import Fetches
 from cluster.core.follower import Follower
@@ -43,14 +44,17 @@ def waiters_survive(patch: Patch) -> None:
     end = patch.set(Leader, "end_term", None)
 
     def end_term(self: Leader, *error: int) -> None:
-        kept[id(self.replica)], self.committed = self.committed, Waiters()
+        kept[id(self.replica)] = self.term
+        self.term = Term(self.term.lane, self._around.out.answers)
         end(self, *error)
 
     begin = patch.set(Leader, "__init__", None)
 
     def begun(self: Leader, replica: Replica, *rest: Any) -> None:
         begin(self, replica, *rest)
-        self.committed = kept.pop(id(replica), self.committed)
+        old = kept.pop(id(replica), None)
+        if old is not None and old.lane is self.term.lane:
+            old.owner, old.look, self.term = self, self._state, old
 
     patch.set(Leader, "__init__", begun)
     patch.set(Leader, "end_term", end_term)
@@ -65,25 +69,13 @@ def table_not_rewound(patch: Patch) -> None:
 
 @mutant("6 guess", "a gap is called a duplicate", seeds=40, faults=("kill_leader", "pause"))
 def gap_is_duplicate(patch: Patch) -> None:
-    class Guessing:
-        """The turn's results, with every 45 a duplicate of nothing known."""
-
-        def __init__(self, turn: Any) -> None:
-            self.verdicts = [
-                2 if e == 45 else v for v, e in zip(turn.verdicts, turn.errors, strict=True)
-            ]
-            self.errors = [0 if e == 45 else e for e in turn.errors]
-            self.offsets, self.ends = list(turn.offsets), list(turn.ends)
-
     tell = patch.set(Append, "_tell", None)
 
-    def guess(self: Append, entries: Any) -> None:
-        turn = self._turn
-        self._turn = Guessing(turn)  # type: ignore[assignment]
-        try:
-            tell(self, entries)
-        finally:
-            self._turn = turn
+    def guess(self: Append) -> Any:
+        for number, error in enumerate(self._turn.errors):
+            if error == 45:
+                self._turn.settle(number)
+        return tell(self)
 
     patch.set(Append, "_tell", guess)
 
@@ -95,23 +87,28 @@ def gap_is_duplicate(patch: Patch) -> None:
     faults=("pause", "kill", "sever_client"),
 )
 def duplicate_at_once(patch: Patch) -> None:
-    wait = patch.set(Leader, "wait", None)
+    tell = patch.set(Append, "_tell", None)
 
-    def hurried(self: Leader, end: int, answer: Any, slot: int) -> None:
-        if answer.slots[slot].verdict == 2:
-            self._settled(answer, slot)
-        else:
-            wait(self, end, answer, slot)
+    def hurried(self: Append) -> Any:
+        for number, verdict in enumerate(self._turn.verdicts):
+            if verdict == DUPLICATE:
+                self._turn.settle(number)
+        return tell(self)
 
-    patch.set(Leader, "wait", hurried)
+    patch.set(Append, "_tell", hurried)
 
 
 @mutant("7g early", "a record is acknowledged before it is committed", seeds=5, faults=("kill",))
 def ack_before_commit(patch: Patch) -> None:
-    def wait(self: Leader, end: int, answer: Any, slot: int) -> None:
-        self._settled(answer, slot)
+    tell = patch.set(Append, "_tell", None)
 
-    patch.set(Leader, "wait", wait)
+    def early(self: Append) -> Any:
+        for number, error in enumerate(self._turn.errors):
+            if error == 0:
+                self._turn.settle(number)
+        return tell(self)
+
+    patch.set(Append, "_tell", early)
 
 
 @mutant("4g watermark", "consumers read what is not committed", seeds=10, faults=("pause",))

@@ -210,7 +210,7 @@ def test_request_that_times_out_is_told_so_and_forgotten(world: World) -> None:
     [
         (b"", "WireError"),
         (b"\x00", "WireError"),
-        (bytes(8), "WireError"),
+        (bytes(8), "UnsupportedVersion"),
         (b"\xff" * 100, "UnknownApi"),
         (struct.pack(">hhih", 999, 0, 1, -1), "UnknownApi"),
         (struct.pack(">hhih", apis.FETCH, 99, 1, -1), "UnsupportedVersion"),

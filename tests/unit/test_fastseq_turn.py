@@ -393,7 +393,10 @@ def test_misuse_is_named() -> None:
 
 HOT = {
     "decide.pyx": ["decide_all", "decide", "decide_rare", "decide_unknown", "find_duplicate"],
-    "turn.pyx": ["prepare_all", "prepare", "lay_out", "fill", "stamp"],
+    "turn.pyx": ["enter_run"],
+    "passes.pyx": ["prepare_all", "prepare", "stamp_time", "lay_out", "fill", "stamp"],
+    "request.pyx": ["request_check", "check_topics", "topic_next", "part_next", "skip_tags"],
+    "reply.pyx": ["put_answer", "put_slot", "put_tags"],
     "batch.pyx": ["client_fault", "client_records", "scan_run", "crc_right"],
     "records.pyx": ["records_sound", "record_load", "headers_sound"],
     "entry.pxd": ["table_find", "table_guess", "prefetch_ring", "batch_term", "index_put"],
