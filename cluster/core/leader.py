@@ -73,6 +73,13 @@ class Leader:
         self._tell_term()
         self.settle()
 
+    def configured(self) -> None:
+        """The topic's settings have changed."""
+        self.sweep.expire_after(self.replica.expiration_ms)
+        self._quorum = Quorum.of(
+            self.record.value, self._proposed, self._around.node_id, self.replica.min_insync
+        )
+
     @property
     def append_times(self) -> AppendTimes:
         """When this term's log ended where."""

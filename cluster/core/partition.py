@@ -15,7 +15,7 @@ from cluster import errors
 from cluster.core.follower import Follower
 from cluster.core.image import Versioned
 from cluster.core.leader import Leader
-from cluster.core.records import PartitionRecord
+from cluster.core.records import PartitionRecord, TopicRecord
 from cluster.core.replica import Around, Replica
 from cluster.core.replicate import epoch_at
 from cluster.storage.disk import DiskError
@@ -77,6 +77,12 @@ class Partition:
         # says nothing of how far a log reaches.
         last = epoch_at(log.epochs, end - 1)
         return stream.ReplicaState(topic_id, index, self.epoch_taken_up, last, end, log.doubtful)
+
+    def configured(self, topic: TopicRecord) -> None:
+        """The topic's settings have changed."""
+        self.replica.configure(topic)
+        if self.leader is not None:
+            self.leader.configured()
 
     # -- the record ---------------------------------------------------------------------------
 

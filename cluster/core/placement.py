@@ -90,6 +90,15 @@ class Replicas:
             if change.key.startswith(records.PARTITIONS):
                 topic_id, _, index = change.key[len(records.PARTITIONS) :].partition("/")
                 self._due[topic_id, int(index)] = None
+            elif change.key.startswith(records.TOPICS):
+                self._settings_changed(change.key.removeprefix(records.TOPICS))
+
+    def _settings_changed(self, name: str) -> None:
+        """A topic's record has changed: its settings take effect in what runs."""
+        topic = self._around.image.topics.get(name)
+        if topic is not None:
+            keys = self._around.image.partitions_of(topic.value)
+            self._due.update(dict.fromkeys(key for key in keys if key in self._partitions))
 
     def follow_all(self) -> None:
         """Take the roles that all records give: this incarnation just began; `go_on` does it.
@@ -142,6 +151,9 @@ class Replicas:
         if partition is None:
             partition = self._make(key, now_ms)
         if partition is not None:
+            topic = self._around.image.topics_by_id.get(key[0])
+            if topic is not None and partition.replica.topic != topic:
+                partition.configured(topic)
             partition.reconcile(record, now_ms)
             self.touch(partition.replica)
 

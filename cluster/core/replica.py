@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cluster.core.image import Image, PartitionId
+from cluster.core.logs import log_config
 from cluster.core.outbox import Outbox
 from cluster.core.reads import Reads
 from cluster.core.records import TopicRecord
@@ -63,6 +64,12 @@ class Replica:
         """The topic id as it travels between brokers."""
         self.topic_id = bytes.fromhex(self.topic.topic_id)
         self.start_kept = self.log.start_offset
+
+    def configure(self, topic: TopicRecord) -> None:
+        """The topic's settings are these from now on."""
+        self.topic = topic
+        self.log.config.take(log_config(topic.config))
+        self.log.lane.max_batch_bytes = self.log.config.max_message_bytes
 
     @property
     def id(self) -> PartitionId:

@@ -27,11 +27,15 @@ class Sweep:
 
     def __init__(self, end: int, now_ms: int, expiration_ms: int) -> None:
         """The term begins with a log that ends at `end`."""
-        self.expiration_ms = expiration_ms
-        self._every_ms = max(1, expiration_ms // SAMPLES)
+        self.expire_after(expiration_ms)
         self._samples: deque[tuple[int, int]] = deque([(now_ms, end)])
         self._cutoff = 0
         self.times = AppendTimes(end, now_ms)
+
+    def expire_after(self, expiration_ms: int) -> None:
+        """Producers idle for this long expire, from the next look on."""
+        self.expiration_ms = expiration_ms
+        self._every_ms = max(1, expiration_ms // SAMPLES)
 
     def next_batch(self, table: ProducerTable, now_ms: int) -> bytes | None:
         """The control batch that is due now, None if nothing is.

@@ -11,10 +11,11 @@ from typing import Literal
 from cluster.limits import BATCH_BYTES_MAX, LOG_TAIL_BYTES
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LogConfig:
     """Settings of one log; the defaults are Apache Kafka's, but for `flush`.
 
+    A log and its segments share one object, which `take` changes while they run.
     `flush`: "batch" counts a record once its sync returned, "os" once it was written.
     """
 
@@ -24,3 +25,13 @@ class LogConfig:
     max_message_bytes: int = BATCH_BYTES_MAX
     flush: Literal["batch", "os"] = "batch"
     tail_bytes: int = LOG_TAIL_BYTES
+
+    def take(self, other: LogConfig) -> None:
+        """Have the values of another one from now on, but for what an open log must keep."""
+        for name in self.__slots__:
+            if name not in FIXED:
+                setattr(self, name, getattr(other, name))
+
+
+FIXED = frozenset({"flush", "tail_bytes"})
+"""By `flush` the replicas' data is known (rule 9), and memory for the tail is there already."""

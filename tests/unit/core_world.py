@@ -13,7 +13,7 @@ from itertools import count
 
 from _fastseq.batch import encode_batch
 from cluster.core import effects, events, records
-from cluster.core.defaults import TopicDefaults
+from cluster.core.defaults import BrokerSetting, TopicDefaults
 from cluster.core.leader import Leader
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
@@ -72,6 +72,7 @@ class World:
     def __init__(
         self, brokers: int = 3, *, config: Mapping[str, str] | None = None,
         check_config: Callable[[Mapping[str, str]], None] = lambda _config: None,
+        defaults: TopicDefaults | None = None,
     ) -> None:  # fmt: skip
         self.now = 1_000
         self.store = Store()
@@ -84,6 +85,7 @@ class World:
         """Hangups, harms and stops, which nobody carries out."""
         self._config = {**CONFIG, **(config or {})}
         self._check = check_config
+        self._defaults = defaults
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._number = count()
         self._connected: dict[tuple[int, int], int] = {}
@@ -97,10 +99,11 @@ class World:
         """A process begins on whatever the disk holds."""
         mark = f"{node_id}-{next(self._starts)}"
         ids = NewIds(*(f"{kind}{mark}".ljust(22, "x") for kind in "cdu"))
-        defaults = TopicDefaults(1, len(self.disks), self._config)
+        defaults = self._defaults or TopicDefaults(1, len(self.disks), self._config)
         settings = NodeSettings(
             node_id, "127.0.0.1", 5549 + node_id, "boot", ids, topics=defaults,
-            check_config=self._check, allow_faults=True,
+            check_config=self._check, allow_faults=True, kafka=f"127.0.0.1:{9091 + node_id}",
+            broker=(BrokerSetting("broker.id", str(node_id)),),
         )  # fmt: skip
         self.nodes[node_id] = Node(settings, self.disks[node_id], self.now)
         self.post(node_id, self.store.everything())
@@ -227,20 +230,22 @@ class World:
 
     # -- clients ------------------------------------------------------------------------------
 
-    def send(self, node_id: int, *frames: bytes) -> None:
+    def send(self, node_id: int, *frames: bytes, native: bool = True) -> None:
         """Frames of a client, in one turn."""
-        asked = [events.ClientMessage(CLIENT, frame) for frame in frames]
+        asked = [events.ClientMessage(CLIENT, frame, native) for frame in frames]
         self.post(node_id, events.ClientTurn(asked))
 
     def ask(
-        self, node_id: int, body: Message, *, version: int | None = None, wait_ms: int = 300
-    ) -> list[Message]:
+        self, node_id: int, body: Message, *, version: int | None = None, wait_ms: int = 300,
+        native: bool = True,
+    ) -> list[Message]:  # fmt: skip
         """Ask and let time pass; what was answered to this."""
         key = next(key for key, api in apis.APIS.items() if api.request is type(body))
         chosen = apis.SUPPORTED[key][1] if version is None else version
         correlation_id = next(self._number)
         self.replies.clear()
-        self.send(node_id, codec.encode_request(key, chosen, correlation_id, "test", body))
+        frame = codec.encode_request(key, chosen, correlation_id, "test", body)
+        self.send(node_id, frame, native=native)
         self.run(wait_ms)
         mine = correlation_id.to_bytes(4)
         return [
