@@ -18,6 +18,8 @@ from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
+from cluster.core.defaults import BOOLEAN, INT, LONG, STRING
+from cluster.core.group_state import GroupSettings
 from cluster.errors import ConfigError
 from cluster.limits import (
     BATCH_BYTES_MAX,
@@ -25,6 +27,7 @@ from cluster.limits import (
     LEASE_MS_MAX,
     LEASE_MS_MIN,
     PARTITIONS_PER_TOPIC_MAX,
+    PRODUCER_BYTES_MAX,
     PRODUCER_EXPIRATION_MS,
     REPLICAS_MAX,
 )
@@ -38,6 +41,8 @@ class Kind:
 
     allowed: str
     read: Callable[[Any], object]
+    type: int = STRING
+    """As DescribeConfigs numbers types."""
 
 
 def _integer(low: int, high: int, unit: str = "") -> Kind:
@@ -46,7 +51,8 @@ def _integer(low: int, high: int, unit: str = "") -> Kind:
             raise ValueError(value)
         return value
 
-    return Kind(f"a whole number{unit and ' of ' + unit} from {low} to {high}", read)
+    words = f"a whole number{unit and ' of ' + unit} from {low} to {high}"
+    return Kind(words, read, INT if high < 2**31 else LONG)
 
 
 def _choice(*allowed: str | bool) -> Kind:
@@ -57,7 +63,8 @@ def _choice(*allowed: str | bool) -> Kind:
         return value
 
     words = (str(one).lower() if isinstance(one, bool) else f'"{one}"' for one in allowed)
-    return Kind(" or ".join(words), read)
+    boolean = all(isinstance(one, bool) for one in allowed)
+    return Kind(" or ".join(words), read, BOOLEAN if boolean else STRING)
 
 
 def _text(allowed: str, pattern: str = ".+") -> Kind:
@@ -94,6 +101,7 @@ _yes_or_no = _choice(True, False)
 _flush = _choice("batch", "os")
 _min_insync = _integer(1, REPLICAS_MAX)
 _segment_bytes = _integer(4096, 2**31 - 1, "bytes")
+_session_ms = _integer(1, 2**31 - 1, "milliseconds")
 
 
 def _kinds(settings: type) -> dict[str, Kind]:
@@ -157,6 +165,8 @@ class BrokerConfig:
     listen_metrics: Annotated[str | None, _address(optional=True)] = "127.0.0.1:9650"
     allow_unauthenticated: Annotated[bool, _yes_or_no] = False
     allow_faults: Annotated[bool, _yes_or_no] = False
+    auto_create_topics: Annotated[bool, _yes_or_no] = True
+    """A Kafka client's question about a topic makes it, as long as the client allows that."""
     default_partitions: Annotated[int, _integer(1, PARTITIONS_PER_TOPIC_MAX)] = 6
     default_replicas: Annotated[int, _integer(1, REPLICAS_MAX)] = 3
     min_insync_replicas: Annotated[int, _min_insync] = 2
@@ -166,6 +176,17 @@ class BrokerConfig:
     heartbeat_ms: Annotated[int, _integer(10, 10_000, "milliseconds")] = 100
     heartbeat_timeout_ms: Annotated[int, _integer(20, 60_000, "milliseconds")] = 300
     lease_ms: Annotated[int, _integer(LEASE_MS_MIN, LEASE_MS_MAX, "milliseconds")] = 2_000
+    producer_bytes_max: Annotated[int, _integer(1024 * 1024, 2**53, "bytes")] = PRODUCER_BYTES_MAX
+    """Memory of the producers remembered in all partitions that this broker leads."""
+    group_min_session_timeout_ms: Annotated[int, _session_ms] = 6_000
+    group_max_session_timeout_ms: Annotated[int, _session_ms] = 1_800_000
+    group_initial_rebalance_delay_ms: Annotated[int, _integer(0, 600_000, "milliseconds")] = 3_000
+    """How long the first member of an empty group waits for others."""
+    group_max_size: Annotated[int, _integer(1, 100_000)] = 1_000
+    offset_metadata_max_bytes: Annotated[int, _integer(0, 65_536, "bytes")] = 4_096
+    offsets_retention_minutes: Annotated[int, _integer(1, 2**31 - 1, "minutes")] = 7 * 24 * 60
+    offsets_topic_num_partitions: Annotated[int, _integer(1, 1_000)] = 8
+    offsets_topic_replication_factor: Annotated[int, _integer(1, REPLICAS_MAX)] = 3
     sync_threads: Annotated[int, _integer(1, 64)] = 4
 
     @property
@@ -175,6 +196,21 @@ class BrokerConfig:
             min_insync_replicas=self.min_insync_replicas,
             flush=self.flush,
             segment_bytes=self.segment_bytes,
+        )
+
+
+    @property
+    def groups(self) -> GroupSettings:
+        """What the coordinator of consumer groups is told."""
+        return GroupSettings(
+            min_session_timeout_ms=self.group_min_session_timeout_ms,
+            max_session_timeout_ms=self.group_max_session_timeout_ms,
+            initial_rebalance_delay_ms=self.group_initial_rebalance_delay_ms,
+            max_size=self.group_max_size,
+            offset_metadata_max_bytes=self.offset_metadata_max_bytes,
+            offsets_retention_ms=60_000 * self.offsets_retention_minutes,
+            topic_partitions=self.offsets_topic_num_partitions,
+            topic_replicas=self.offsets_topic_replication_factor,
         )
 
 
@@ -266,6 +302,9 @@ def _check_listeners(file: str, config: BrokerConfig) -> None:
 def _check_times(file: str, config: BrokerConfig) -> None:
     if config.heartbeat_timeout_ms < 2 * config.heartbeat_ms:
         raise ConfigError(file, "heartbeat_timeout_ms", "at least twice heartbeat_ms")
+    if config.group_max_session_timeout_ms < config.group_min_session_timeout_ms:
+        allowed = "at least group_min_session_timeout_ms"
+        raise ConfigError(file, "group_max_session_timeout_ms", allowed)
     if config.lease_ms <= config.heartbeat_timeout_ms:
         allowed = "more than heartbeat_timeout_ms: the lease is the backstop"
         raise ConfigError(file, "lease_ms", allowed)

@@ -32,6 +32,7 @@ from cluster.broker.exposition import MetricsServer
 from cluster.broker.links import Links, sort
 from cluster.broker.metrics import Observed, Sockets
 from cluster.broker.reads import Reads
+from cluster.broker.settings import broker_settings, topic_defaults
 from cluster.broker.store import Metadata
 from cluster.broker.syncs import Syncs
 from cluster.config import BrokerConfig, parse_topic_config
@@ -42,7 +43,6 @@ from cluster.core import events
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
-from cluster.core.topics import TopicDefaults
 from cluster.errors import OncelogError
 from cluster.limits import LINGER_MS, READ_THREADS, STOP_MS
 from cluster.net.kafka import KafkaListener
@@ -335,12 +335,13 @@ def node_settings(config: BrokerConfig, listens: Listens, metrics_url: str | Non
         metrics=metrics_url,
         lag_ms=config.replica_lag_time_max_ms,
         allow_faults=config.allow_faults,
-        topics=TopicDefaults(
-            partitions=config.default_partitions,
-            replicas=config.default_replicas,
-            config=config.topic_defaults.as_strings(),
-        ),
+        topics=topic_defaults(config),
+        groups=config.groups,
+        wall_offset_ms=time.time_ns() // 1_000_000 - now_ms(),
+        chance=secrets.randbits(128),
         check_config=_check_topic,
+        broker=broker_settings(config, kafka=_advertised(config, listens)),
+        producer_bytes_max=config.producer_bytes_max,
     )
 
 
