@@ -17,9 +17,11 @@ import json
 import logging
 import os
 import resource
+import secrets
 import signal
 import socket
 import sys
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress

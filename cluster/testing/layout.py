@@ -98,6 +98,8 @@ def _keys(node_id: int, settings: Settings, *, new: bool) -> dict[str, object]:
     if new:
         # Relative to the file, so that DIR may be moved as a whole.
         keys = {"node_id": node_id, "data_dir": "data", "store_path": f"../{STORE_NAME}"}
+        # Whoever tries consumer groups here starts one and waits for it.
+        keys |= {"group_initial_rebalance_delay_ms": 0, "group_min_session_timeout_ms": 1_000}
     if new or settings.base_port is not None:
         keys |= _ports(settings.base_port, node_id)
     if new or settings.allow_faults is not None:
