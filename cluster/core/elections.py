@@ -3,7 +3,8 @@
 Owns the questions under way and the choice among answers (rule 7), no store and no clock. A
 member of the in-sync set that is not doubtful holds everything committed, whichever it is; the
 longest is taken because it makes the others cut least. A doubtful one cut something at recovery:
-what it lacks another member may have, so it is chosen only when every member has answered.
+what it lacks another member may have, so it is chosen only when every member has answered. A
+damaged one is never chosen, but nobody is who holds less than it once held.
 """
 
 from __future__ import annotations
@@ -58,12 +59,20 @@ def choose(
         if state.end_offset >= 0 and state.leader_epoch == record.leader_epoch
     }
     members = [node for node in record.isr if node in serving]
-    whole = [node for node in members if node not in record.doubtful and not serving[node].doubtful]
+    doubtful = {node for node in members if serving[node].doubtful}.union(record.doubtful)
+    whole = [node for node in members if node not in doubtful]
     if whole:
         return _longest(record, whole, serving, load)
-    if members and all(node in serving for node in record.isr):
-        return _longest(record, members, serving, load)
+    able = [node for node in members if not serving[node].damaged]
+    if able and all(node in serving for node in record.isr):
+        chosen = _longest(record, able, serving, load)
+        most = max(_reach(serving[node]) for node in members)
+        return chosen if _reach(serving[chosen]) >= most else None
     return None
+
+
+def _reach(state: ReplicaState) -> tuple[int, int]:
+    return state.last_epoch, state.end_offset
 
 
 def _longest(

@@ -37,6 +37,7 @@ class Follower:
         self._open = False
         self._asked = False
         self._compared = -1
+        self._heard = 0
         self._differs = False
         self._acked = -1
         self._start = replica.log.start_offset
@@ -56,7 +57,7 @@ class Follower:
         """Open a stream: say what this log holds, durably."""
         self._open, self._acked = False, -1
         replica, image = self.replica, self._around.image
-        if replica.cut:
+        if replica.cut or replica.log.rebuilding:
             self._ask_again_ms = now_ms  # at once when the checkpoints are lowered
             return
         self._ask_again_ms = now_ms + STREAM_RETRY_MS
@@ -91,10 +92,10 @@ class Follower:
                 replica.truncate(answer.truncate_to, now_ms)
             except DiskError:
                 return  # asked again later; nothing was acknowledged
-        if replica.cut or replica.log.next_offset != answer.truncate_to:
+        if replica.cut or replica.log.rebuilding or replica.log.next_offset != answer.truncate_to:
             self.ask(now_ms)
             return
-        self._open, self._compared = True, -1
+        self._open, self._compared, self._heard = True, -1, 0
         self._whole_at = answer.leader_end
         replica.commit(answer.high_watermark)
         self.acknowledge()
@@ -121,6 +122,8 @@ class Follower:
         if push.base_offset > before:
             self.ask(now_ms)  # something before it was lost on the way
             return False
+        if push.question > self._heard:
+            self._heard, self._acked = push.question, -1
         if push.length == 0 or push.base_offset < before:
             # A question how far this log is, or data of this stream that is here already.
             self._acked = -1

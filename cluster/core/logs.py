@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 
 from cluster.core.image import PartitionId
 from cluster.core.records import TopicRecord
-from cluster.limits import BATCH_BYTES_MAX
+from cluster.limits import BATCH_BYTES_MAX, READ_MEMORY_BYTES
 from cluster.storage import checkpoint, names
+from cluster.storage.budget import Budget
 from cluster.storage.disk import Disk, DiskError, read_file, replace_file
 from cluster.storage.log import Log
-from cluster.storage.recover import Recovery, open_log
+from cluster.storage.recover import Opening, Recovery
 from cluster.storage.settings import LogConfig
 
 META = "meta.properties"
@@ -64,9 +65,14 @@ class Logs:
     clean: bool = False
     """Logs opened now were closed in order."""
     clean_start: bool = False
+    budget: Budget = field(default_factory=lambda: Budget(READ_MEMORY_BYTES))
+    """Memory for readers, over all logs."""
     recoveries: list[tuple[str, Recovery]] = field(default_factory=list)
-    unopened: dict[PartitionId, str] = field(default_factory=dict)
-    """Replicas that the disk did not let open, and why."""
+    opened_logs: int = 0
+    opened_bytes: int = 0
+    opened_ms: int = 0
+    cut_bytes: int = 0
+    """What openings read, how long they took in all, and what they cut."""
     _recovery_points: dict[tuple[str, int], int] = field(default_factory=dict)
     _high_watermarks: dict[tuple[str, int], int] = field(default_factory=dict)
     _starts: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -106,11 +112,11 @@ class Logs:
             replace_file(self.disk, META, checkpoint.format_meta_properties(meta))
             self.cluster_id = cluster_id
 
-    def open_known(
+    def known(
         self, topics: Mapping[str, TopicRecord], now_ms: int
-    ) -> dict[PartitionId, OpenLog]:
-        """Open every replica in the directory that the store knows; move the others aside."""
-        opened: dict[PartitionId, OpenLog] = {}
+    ) -> dict[PartitionId, tuple[TopicRecord, Opening]]:
+        """Every replica in the directory that the store knows, to be opened; others move aside."""
+        found: dict[PartitionId, tuple[TopicRecord, Opening]] = {}
         for name in self.disk.list(""):
             place = names.parse_replica_directory(name)
             if place is None:
@@ -120,18 +126,17 @@ class Logs:
             if topic is None or place[1] >= topic.partitions:
                 self._move_aside(name)
                 continue
-            key = (topic.topic_id, place[1])
-            try:
-                opened[key] = self.open(topic, place[1], now_ms)
-            except DiskError as error:  # the others need not suffer for it
-                self.unopened[key] = str(error)
+            opening = self.opening(topic, place[1], now_ms)
+            found[topic.topic_id, place[1]] = (topic, opening)
         self.clean = False  # a log that is made from now on has no orderly past
-        return opened
+        for place in [place for place in self._recovery_points if place[0] not in topics]:
+            del self._recovery_points[place]
+        return found
 
-    def open(self, topic: TopicRecord, index: int, now_ms: int) -> OpenLog:
-        """Open, or make, the log of one partition."""
+    def opening(self, topic: TopicRecord, index: int, now_ms: int) -> Opening:
+        """Begin to open, or make, the log of one partition; nothing is read yet."""
         place = (topic.name, index)
-        log, recovery = open_log(
+        return Opening(
             self.disk,
             names.replica_directory(*place),
             topic_id=bytes.fromhex(topic.topic_id),
@@ -140,7 +145,15 @@ class Logs:
             clean=self.clean,
             now_ms=now_ms,
         )
-        if recovery.cut_bytes or recovery.notes:
+
+    def opened(self, topic: TopicRecord, index: int, log: Log, recovery: Recovery) -> OpenLog:
+        """A log that is open now, with what the checkpoints say of it. May raise DiskError."""
+        place = (topic.name, index)
+        self.opened_logs += 1
+        self.opened_bytes += recovery.scanned_bytes + recovery.replayed_bytes
+        self.opened_ms += recovery.took_ms
+        self.cut_bytes += recovery.cut_bytes
+        if recovery.found:
             self.recoveries.append((names.replica_directory(*place), recovery))
         if (start := self._starts.get(place)) is not None:
             log.advance_start(start)
@@ -153,7 +166,9 @@ class Logs:
     def write_checkpoints(
         self, points: Mapping[tuple[str, int], int], watermarks: Mapping[tuple[str, int], int]
     ) -> None:
-        """Replace both offset checkpoints."""
+        """Replace both offset checkpoints; for what is not open yet they say what they said."""
+        points = {**self._recovery_points, **points}
+        watermarks = {**self._high_watermarks, **watermarks}
         checkpoint.write_offsets(self.disk, RECOVERY_POINTS, points)
         checkpoint.write_offsets(self.disk, HIGH_WATERMARKS, watermarks)
 

@@ -64,11 +64,21 @@ class Partition:
     def unable(self) -> bool:
         """Whether the disk keeps this replica from leading."""
         resting = isinstance(self.role, Resting) and self.role.unable
-        return resting or self.replica.log.failed
+        log = self.replica.log
+        return resting or log.failed or log.rebuilding
 
     def report(self) -> stream.ReplicaState:
-        """How far this replica reaches, for an election (rule 7); -1 while it cannot lead."""
+        """How far this replica reaches, for an election (rule 7); -1 while it cannot lead.
+
+        A damaged one cannot either, but says how far it once reached: nobody who has less may.
+        """
         topic_id, index = self.replica.topic_id, self.replica.index
+        damage = self.replica.log.damage
+        if damage is not None:
+            end, epoch = damage.claimed_end, damage.claimed_epoch
+            return stream.ReplicaState(
+                topic_id, index, self.epoch_taken_up, epoch, end, doubtful=True, damaged=True
+            )
         if self.unable:
             return stream.ReplicaState(topic_id, index, -1, -1, -1, False)
         self._cut_since_report = False
@@ -93,8 +103,7 @@ class Partition:
         self.record = record
         self.route.leader = record.value.leader
         self.route.leader_epoch = record.value.leader_epoch
-        if self.replica.log.failed:
-            self._become(Resting("the log failed"))
+        if not self._sound(record, now_ms):
             return
         role, value = self.role, record.value
         mine = self._leads(value)
@@ -134,6 +143,45 @@ class Partition:
             self.role = Resting(str(error), unable=True)
             self._resign(record.value.leader_epoch)
 
+    def _sound(self, record: Versioned[PartitionRecord], now_ms: int) -> bool:
+        """Whether the log lets this replica take a role."""
+        if self.replica.log.damage is not None and not self._give_up_damage(record, now_ms):
+            return False
+        if self.replica.log.failed:
+            self._become(Resting("the log failed"))
+            return False
+        if self._leads(record.value) and self.replica.log.rebuilding:
+            self._become(Resting("the producer state is being made anew", unable=True))
+            self._resign(record.value.leader_epoch)
+            return False
+        return True
+
+    def _give_up_damage(self, record: Versioned[PartitionRecord], now_ms: int) -> bool:
+        """Cut what cannot be read, once another replica leads and can be reached (rule 7).
+
+        Until then it is kept as it is: nobody knows yet whether anybody else has it.
+        """
+        damage, value, around = self.replica.log.damage, record.value, self._around
+        assert damage is not None
+        self._become(
+            Resting(f"damaged from offset {damage.offset} on: {damage.reason}", unable=True),
+            errors.KAFKA_STORAGE_ERROR.number,
+        )
+        if self._leads(value):
+            self._resigned = value.leader_epoch
+            self._resign(value.leader_epoch)
+        link = around.out.links.get(value.leader)
+        reached = link is not None and link.connected
+        if value.leader == around.node_id or link is None or not reached:
+            return False
+        if link.incarnation != value.leader_incarnation:
+            return False
+        try:
+            self.replica.give_up_damage(now_ms)
+        except DiskError:
+            return False
+        return True
+
     def _leads(self, value: PartitionRecord) -> bool:
         around = self._around
         return value.leader == around.node_id and value.leader_incarnation == around.out.incarnation
@@ -156,6 +204,7 @@ class Partition:
         """
         if isinstance(self.role, Leader):
             self.role.end_term(error)
+            self._around.ended.append(self.replica)
         elif isinstance(self.role, Follower):
             self.dropped += self.role.dropped
         self.route.term = None
@@ -285,6 +334,8 @@ class Partition:
         """The regular look at what time alone changes, and at a log that failed in a write."""
         if self.replica.log.failed and not isinstance(self.role, Resting):
             self.sync_failed(now_ms)
+        if self.replica.log.damage is not None and self.record is not None:
+            self.reconcile(self.record, now_ms)
         match self.role:
             case Leader() as leader:
                 leader.look(now_ms)
@@ -296,6 +347,8 @@ class Partition:
     def _look_resting(self, now_ms: int) -> None:
         if self._resigned is not None:
             self._resign(self._resigned)  # again, until a newer record says it was heard
+        if self.replica.log.damage is not None:
+            return
         if self.replica.log.failed:
             self._cut_since_report = True
             try:

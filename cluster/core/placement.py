@@ -18,9 +18,18 @@ from cluster.core.events import Change
 from cluster.core.image import PartitionId
 from cluster.core.logs import Logs, OpenLog
 from cluster.core.partition import Partition
+from cluster.core.records import TopicRecord
 from cluster.core.replica import Around, Replica
-from cluster.limits import CHECKPOINT_MS, DISK_WORK_OF_LOG, DISK_WORK_PER_STEP, OFFLINE_TRIES
+from cluster.limits import (
+    CHECKPOINT_MS,
+    DISK_WORK_OF_LOG,
+    DISK_WORK_PER_STEP,
+    OFFLINE_TRIES,
+    OPEN_BYTES_OF_LOG,
+    OPEN_BYTES_PER_STEP,
+)
 from cluster.storage.disk import DiskError
+from cluster.storage.recover import Opening
 
 
 class Replicas:
@@ -37,6 +46,8 @@ class Replicas:
         self._by_token: dict[int, Partition] = {}
         self._touched = around.touched
         self._due: dict[PartitionId, None] = {}
+        self._openings: dict[PartitionId, tuple[TopicRecord, Opening]] = {}
+        self._rebuilding: dict[PartitionId, None] = {}
         self._token = 0
         self._checkpoint_ms = 0
         self._closed = False
@@ -78,11 +89,52 @@ class Replicas:
     # -- following the image ------------------------------------------------------------------
 
     def open_known(self, now_ms: int) -> None:
-        """Open every replica in the data directory that the store knows."""
+        """Begin to open every replica in the data directory that the store knows."""
         topics = {name: topic.value for name, topic in self._around.image.topics.items()}
-        for key, opened in self._logs.open_known(topics, now_ms).items():
-            self._add(key, opened)
-        self.offline.update(self._logs.unopened)  # tried again at every look
+        self._openings.update(self._logs.known(topics, now_ms))
+
+    @property
+    def opening(self) -> int:
+        """How many logs are being opened; they have no role yet."""
+        return len(self._openings)
+
+    def open_on(self, now_ms: int) -> None:
+        """Go on opening logs and making tables anew, as much as one step may read."""
+        budget = OPEN_BYTES_PER_STEP
+        for key in list(self._openings):
+            if budget <= 0:
+                return
+            budget -= self._open(key, budget, now_ms)
+        for key in list(self._rebuilding):
+            if budget <= 0:
+                return
+            budget -= self._rebuild(key, budget)
+
+    def _open(self, key: PartitionId, budget: int, now_ms: int) -> int:
+        """Go on opening one log: what that took of the budget."""
+        topic, opening = self._openings[key]
+        before = opening.read_bytes
+        try:
+            done = opening.go_on(budget, now_ms)
+            if done is not None:
+                del self._openings[key]
+                self._add(key, topic, self._logs.opened(topic, key[1], *done))
+        except DiskError as error:  # the others need not suffer for it
+            self._openings.pop(key, None)
+            self.offline[key] = str(error)  # behind those that wait for longer
+        self._due[key] = None
+        return OPEN_BYTES_OF_LOG + opening.read_bytes - before
+
+    def _rebuild(self, key: PartitionId, budget: int) -> int:
+        """Go on with one producer table: what that took of the budget."""
+        partition, read = self._partitions.get(key), 0
+        if partition is not None:
+            with suppress(DiskError):  # the log has failed then, and is recovered as such
+                read = partition.replica.log.rebuild(budget)
+            self.touch(partition.replica)
+        if partition is None or not partition.replica.log.rebuilding:
+            del self._rebuilding[key]
+        return read
 
     def follow(self, changes: Sequence[Change]) -> None:
         """Take the roles that changed records give; `go_on` does it."""
@@ -109,11 +161,12 @@ class Replicas:
 
     @property
     def behind(self) -> bool:
-        """Whether records wait to be followed: the next step should come at once."""
-        return bool(self._due)
+        """Whether records wait to be followed or logs to be read: the next step comes at once."""
+        return bool(self._due or self._openings or self._rebuilding)
 
     def go_on(self, now_ms: int) -> None:
         """Follow what is due, but only so much of what waits for the disk: a step is short."""
+        self.open_on(now_ms)
         budget = DISK_WORK_PER_STEP
         for key in list(self._due):
             cost = self._disk_work(key)
@@ -148,7 +201,7 @@ class Replicas:
             return
         if self._around.node_id not in record.value.replicas:
             return
-        if partition is None:
+        if partition is None and key not in self._openings:
             partition = self._make(key, now_ms)
         if partition is not None:
             topic = self._around.image.topics_by_id.get(key[0])
@@ -158,20 +211,19 @@ class Replicas:
             self.touch(partition.replica)
 
     def _make(self, key: PartitionId, now_ms: int) -> Partition | None:
+        """Make or open a log that a record names; None if that takes longer or fails."""
         topic = self._around.image.topics_by_id.get(key[0])
         if topic is None:
             return None
         self.offline.pop(key, None)
-        try:
-            opened = self._logs.open(topic, key[1], now_ms)
-        except DiskError as error:
-            self.offline[key] = str(error)  # behind those that wait for longer
-            return None
-        return self._add(key, opened)
+        self._openings[key] = (topic, self._logs.opening(topic, key[1], now_ms))
+        self._open(key, OPEN_BYTES_PER_STEP, now_ms)
+        self._due.pop(key, None)
+        return self._partitions.get(key)
 
-    def _add(self, key: PartitionId, opened: OpenLog) -> Partition:
-        topic = self._around.image.topics_by_id[key[0]]
+    def _add(self, key: PartitionId, topic: TopicRecord, opened: OpenLog) -> Partition:
         self._token += 1
+        opened.log.share(self._logs.budget)
         replica = Replica(topic, key[1], opened.log, self._token, opened.high_watermark)
         partition = Partition(replica, self._around)
         self._partitions[key] = partition
@@ -220,6 +272,8 @@ class Replicas:
             moved += self._settle_each(now_ms)  # followers wait for this, and deletions
         for replica in replicas:
             self._sync(replica)
+            if replica.log.rebuilding:
+                self._rebuilding[replica.id] = None
         self._touched.clear()
         return moved
 
@@ -287,7 +341,10 @@ class Replicas:
 
         What could not be opened was not closed either: its last stop is what it was.
         """
-        self._closed, clean = True, not self.offline
+        self._closed, clean = True, not self.offline and not self._openings
+        for _, opening in self._openings.values():
+            opening.abandon()
+        self._openings.clear()
         for partition in self._partitions.values():
             partition.rest("the broker stops")
             try:

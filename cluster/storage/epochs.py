@@ -53,6 +53,11 @@ class Epochs:
         del self._entries[kept:]
         return changed
 
+    def epoch_at(self, offset: int) -> int:
+        """The leader epoch that wrote this offset, -1 if none did."""
+        after = bisect_right(self._entries, offset, key=lambda entry: entry[1])
+        return self._entries[after - 1][0] if after else -1
+
     def end_of(self, epoch: int, next_offset: int) -> tuple[int, int]:
         """(epoch, end offset) of the newest epoch here that is not above `epoch`.
 

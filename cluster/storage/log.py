@@ -18,12 +18,19 @@ from contextlib import contextmanager, suppress
 from _fastseq.batch import scan
 from _fastseq.table import ProducerTable
 from _fastseq.turn import Lane, push_check
-from cluster.storage import names
+from cluster.limits import OFFSET_MAX
+from cluster.storage import aside, names
+from cluster.storage.budget import Budget
 from cluster.storage.checkpoint import format_epochs
 from cluster.storage.claim import mark, mark_failed_sync, unmark
+from cluster.storage.cold import ColdReads
+from cluster.storage.damage import Damage, Place, mark_damage
 from cluster.storage.disk import EIO, Buffer, Disk, DiskError, replace_file
 from cluster.storage.epochs import Epochs
-from cluster.storage.replay import rebuild_table
+from cluster.storage.reading import Cold, Fetched, Missing, Parts, joined
+from cluster.storage.repair import cut_away
+from cluster.storage.replay import Rebuild
+from cluster.storage.segment import Segment
 from cluster.storage.segments import Segments
 from cluster.storage.settings import LogConfig
 from cluster.storage.snapshot import Snapshots
@@ -49,13 +56,18 @@ class Log:
         snapshots: Snapshots,
         epochs: Epochs,
         table: ProducerTable,
+        damage: Damage | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        """`budget` bounds what the logs of a broker keep in memory for readers."""
         self.directory = directory
         self.topic_id = topic_id
         self.config = config
         self.table = table
         self.lane = Lane(table, epochs.last_epoch, config.max_message_bytes)
         self.failed = False
+        self.damage = damage
+        self._damaged: Place | None = None
         self.doubtful = disk.exists(f"{directory}/{names.DOUBTFUL}")
         self._disk = disk
         self._segments = segments
@@ -63,8 +75,16 @@ class Log:
         self._epochs = epochs
         self._start_offset = segments.start_offset
         self._book = SyncBook(segments.active, segments.next_offset)
+        self._rebuild = Rebuild(table, snapshots, segments)
         self._tail = Tail(config.tail_bytes)
+        self._cold = ColdReads()
         self._closed = False
+
+    def share(self, budget: Budget) -> None:
+        """Keep no more in memory for readers than this leaves, with the other logs of a broker."""
+        self._tail.clear()
+        self._tail = Tail(self.config.tail_bytes, budget)
+        self._segments.share(budget)
 
     # -- positions
 
@@ -158,6 +178,7 @@ class Log:
             self._fail()
         with self._failed_on_error():
             self._rewind_table(base_offset)
+        self.rebuild()  # at once: the turn that failed goes on with this table
 
     @contextmanager
     def _failed_on_error(self) -> Iterator[None]:
@@ -175,22 +196,33 @@ class Log:
                 mark_failed_sync(self._disk, self.directory, self._book.synced_end)
 
     def _check_writable(self) -> None:
-        if self.failed or self._closed:
+        if self.failed or self._closed or self.damage is not None:
             raise DiskError(EIO, self.directory, "append")
+        assert not self.rebuilding, "the table is that of the log's end"
 
     def _rewind_table(self, offset: int) -> None:
         if not self.table.rollback(offset):
-            rebuild_table(self.table, self._snapshots, self._segments)
+            self._rebuild.begin()
 
     def rebuild_table(self) -> None:
         """Make the table anew from the batches alone: it was not what the leader's is (rule 5).
 
-        What it was is kept aside. Snapshots go: they may have been taken of it.
+        What it was is kept aside. Snapshots go: they may have been taken of it. `rebuild` does it.
         """
         with self._failed_on_error():
             replace_file(self._disk, f"{self.directory}/{names.DIFFERED}", self.table.dump())
             self._snapshots.drop_all()
-            rebuild_table(self.table, self._snapshots, self._segments)
+            self._rebuild.begin()
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether the table is being made anew; until `rebuild` is done nothing is appended."""
+        return self._rebuild.under_way
+
+    def rebuild(self, budget_bytes: int = OFFSET_MAX) -> int:
+        """Go on making the table anew; how many bytes of the log that read."""
+        with self._failed_on_error():
+            return self._rebuild.go_on(budget_bytes)
 
     def advance_high_watermark(self, offset: int) -> None:
         """Nothing below will be rewound any more: forget how."""
@@ -210,23 +242,59 @@ class Log:
     # -- reading
 
     def read(self, offset: int, max_bytes: int, limit_offset: int) -> Buffer:
+        """What `read_now` answers, as one buffer, waiting for the disk where that has to be."""
+        found = self.read_now(offset, max_bytes, limit_offset)
+        while isinstance(found, Cold):
+            try:
+                data = self._disk.read(found.handle, found.position, found.length)
+            finally:
+                self.returned(found)
+            found = self.read_now(offset, max_bytes, limit_offset, Fetched(found, data))
+        return joined(found)
+
+    def read_now(
+        self, offset: int, max_bytes: int, limit_offset: int, have: Fetched | None = None
+    ) -> Parts | Cold:
         """Whole batches from the one holding `offset`, ending at or below `limit_offset`.
 
         At least one batch even if larger than `max_bytes`; empty at the end. The answer may be
         shorter than what the log holds: read on from where it ends. ValueError for what is not
         stored; from `first_offset` on a follower may copy what consumers are refused.
+
+        `Cold` says what is not in memory: read it, tell `returned`, and ask again with it.
         """
         if not self.first_offset <= offset <= self.next_offset:
             raise ValueError(f"offset {offset} is not in the log")
-        if offset >= min(limit_offset, self.next_offset):
-            return b""
+        limit_offset = min(limit_offset, self.next_offset)
+        if offset >= limit_offset:
+            return []
         tail_start = self._tail.start_offset
         if tail_start is not None and offset >= tail_start:
             return self._tail.read(offset, max_bytes, limit_offset)
-        segment = self._segments.holding(offset)
-        data = segment.read(offset, max_bytes, limit_offset)
-        self._segments.use(segment)
-        return data
+        while True:
+            segment = self._segments.holding(offset)
+            found = segment.reader.read(offset, max_bytes, limit_offset, self._still(have, segment))
+            self._segments.use(segment)
+            if isinstance(found, Missing):
+                return self._cold.ask(segment, found, self.generation)
+            if found is not None:
+                return found
+            if segment.next_offset >= limit_offset:
+                return []
+            offset, have = segment.next_offset, None  # a hole, as compaction leaves
+
+    def _still(self, have: Fetched | None, segment: Segment) -> tuple[Missing, Buffer] | None:
+        """What was read, unless the log was cut meanwhile: then it may be what was cut (rule 8)."""
+        if have is None:
+            return None
+        cold = have.cold
+        if (cold.generation, cold.segment_base) != (self.generation, segment.base_offset):
+            return None
+        return cold.missing, have.data
+
+    def returned(self, cold: Cold) -> None:
+        """A read that `read_now` asked for came back, whatever its result, also after `close`."""
+        self._cold.returned(cold)
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record not older than `timestamp`, if there is one."""
@@ -242,7 +310,8 @@ class Log:
     def truncate(self, offset: int, now_ms: int) -> int:
         """Cut the log at `offset`, durably, and answer its new end: whole batches go.
 
-        On DiskError the log is `failed`; opening it again finds a prefix of what it was.
+        The table follows at once if it can, else by `rebuild`. On DiskError the log is `failed`;
+        opening it again finds a prefix of what it was.
         """
         self._check_writable()
         with self._failed_on_error():
@@ -268,6 +337,36 @@ class Log:
         self._truncate_epochs(end)
         self._start_offset = min(self._start_offset, end)
         return end
+
+    def mark_damaged(self, place: Place) -> None:
+        """A batch that was synced cannot be read: say so durably, and take nothing more (rule 7).
+
+        Nothing is cut before `cut_damage`.
+        """
+        if self.damage is None and place.offset < self.recovery_point:
+            end = self.next_offset
+            epoch = self._epochs.epoch_at(end - 1)
+            self.damage, self._damaged = Damage(place.offset, end, epoch, place.reason), place
+            with suppress(DiskError):  # the next opening has to find it again
+                mark_damage(self._disk, self.directory, self.damage)
+
+    def cut_damage(self, now_ms: int) -> int:
+        """Cut at the first batch that cannot be read, and answer that end: a leader has the rest.
+
+        What is cut is kept aside, and the replica doubtful from before the cut on.
+        """
+        assert self.damage is not None, "there is damage"
+        self.mark_doubtful()
+        end = self._segments.active
+        place = self._damaged or Place(end, end.size, end.next_offset, self.damage.reason)
+        with self._failed_on_error():
+            cut_away(self._disk, self.directory, self._segments, self._snapshots, place)
+            place.segment.rewrite_end()
+            self._cut(place.offset, now_ms)
+            for marker in (names.FAILED_SYNC, names.DAMAGED):
+                unmark(self._disk, self.directory, marker)
+        self.failed, self.damage, self._damaged = False, None, None
+        return place.offset
 
     def truncate_fully(self, start_offset: int, now_ms: int) -> None:
         """Forget everything and begin anew at `start_offset`, durably."""
@@ -303,7 +402,7 @@ class Log:
 
         Each must come back through `synced`, also after `close`.
         """
-        if self.failed or self._closed:
+        if self.failed or self._closed or self.damage is not None:
             return []
         return self._book.requests(active=self.config.flush == "batch")
 
@@ -380,6 +479,7 @@ class Log:
         """Take it back, durably: a leader has been caught up with."""
         unmark(self._disk, self.directory, names.DOUBTFUL)
         self.doubtful = False
+        aside.drop_whole_segments(self._disk, self.directory)
 
     def checkpoint(self) -> None:
         """Make durable what a clean opening needs: all bytes, the index and a snapshot."""
@@ -397,7 +497,7 @@ class Log:
         if self._closed:
             return
         try:
-            if clean:
+            if clean and self.damage is None:  # damaged, it is checked again in any case
                 self.checkpoint()
         finally:
             self._closed = True

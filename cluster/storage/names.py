@@ -19,6 +19,8 @@ METADATA = "partition.metadata"
 DOUBTFUL = "doubtful"
 DIFFERED = "differed.windows"  # a producer table that was not the leader's, for whoever asks why
 FAILED_SYNC = "failed-sync"
+DAMAGED = "damaged"
+CUT = "cut-"  # what was cut from a log and kept: cut-0001-<offset>.tail, or .segment
 
 DELETED = "-delete"
 

@@ -4,67 +4,71 @@ Owns: one pass over the end of a log after a stop that was not clean, and the ac
 took away.
 
 Invariants (docs/protocol.md, rule 7): the marker `doubtful` is durable before the first byte is
-cut; snapshots past a cut are gone durably before it; what was kept is synced at the end of `scan`.
+cut; snapshots past a cut are gone durably before it; what was kept is synced at the end of the
+pass; below `known`, the offset up to which everything had been synced, nothing is cut: the log then
+only acts as if it ended there, and the marker `damaged` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
-from _fastseq import batch
 from cluster.storage import names
+from cluster.storage.aside import Aside
 from cluster.storage.claim import mark, mark_failed_sync, unmark
+from cluster.storage.damage import Damage, Place, claimed_end, mark_damage
 from cluster.storage.disk import Disk, DiskError
 from cluster.storage.epochs import Epochs
 from cluster.storage.segment import Segment
 from cluster.storage.segments import Segments
 from cluster.storage.snapshot import Snapshots
+from cluster.storage.walking import REASONS
 
-REASONS = {
-    batch.SCAN_SHORT: "a batch is cut off",
-    batch.SCAN_MAGIC: "bytes that are no batch",
-    batch.SCAN_LENGTH: "an impossible batch length",
-    batch.SCAN_CRC: "a checksum is wrong",
-    batch.SCAN_ORDER: "offsets go backwards",
-    batch.SCAN_HEADER: "an impossible batch header",
-}
 GAP = "a segment does not begin where the one before ends"
 FAILED_SYNC = "a sync had failed"
 
 
 class Repair:
-    """A pass over one log, and what it cut: bytes, and offsets as far as headers tell (or -1)."""
+    """A pass over one log, and what it cut: bytes, and offsets as far as headers tell (or -1).
+
+    `known` is the offset below which everything had been synced; `kept` names the files that hold
+    what was cut; `damage` is what was found below `known` and left alone.
+    """
 
     def __init__(
-        self, disk: Disk, directory: str, segments: Segments, snapshots: Snapshots
+        self, disk: Disk, directory: str, segments: Segments, snapshots: Snapshots, *, known: int
     ) -> None:
         self.cut_bytes = 0
         self.cut_from_offset = -1
         self.cut_to_offset = -1
         self.reason = ""
+        self.kept: tuple[str, ...] = ()
+        self.damage: Damage | None = None
+        self.scanned_bytes = 0
+        self._known = known
         self._synced_end = 0
         self._disk = disk
         self._directory = directory
         self._segments = segments
         self._snapshots = snapshots
 
-    def scan(self, recovery_point: int, epochs: Epochs) -> None:
-        """Check, index and sync everything from the segment of the recovery point on.
+    def scan(self, since: int, epochs: Epochs) -> Generator[int, None, None]:
+        """Check, index and sync everything from the segment that holds `since` on.
 
         The first thing wrong ends the log there. `epochs` learns the leader epochs that it lacks.
+        Yields after each piece how many bytes were read.
         """
-        self._synced_end = recovery_point
+        self._synced_end = since
         last: Segment | None = None
-        for segment in self._segments.since(recovery_point):
+        for segment in self._segments.since(since):
             if last and segment.base_offset != last.next_offset:
-                self._cut(last, last.size, GAP)
+                self._end(Place(last, last.size, last.next_offset, GAP), epochs)
                 break
-            end, reason = segment.rescan(
-                check_crc=True, observe=lambda data, end: epochs.observe(data, 0, end)
-            )
+            end, reason = yield from self._counted(segment, epochs)
             if reason:
-                self._cut(segment, end, REASONS[reason])
+                place = Place(segment, end, segment.next_offset, REASONS[reason])
+                self._end(place, epochs)
                 break
             with self._sync_remembered():
                 segment.sync()
@@ -75,6 +79,25 @@ class Repair:
                 self._segments.use(segment)
             last = segment
         self._disk.sync_directory(self._directory)
+
+    def _counted(self, segment: Segment, epochs: Epochs) -> Generator[int, None, tuple[int, int]]:
+        def observe(data: bytes, end: int) -> None:
+            epochs.observe(data, 0, end)
+            self.scanned_bytes += end
+
+        return segment.rescan(check_crc=True, contiguous=True, observe=observe)
+
+    def _end(self, place: Place, epochs: Epochs) -> None:
+        """The log ends here: by a cut, or by leaving alone what was synced once."""
+        if place.offset >= self._known:
+            self._cut(place.segment, place.position, place.reason)
+            return
+        behind = self._segments.since(place.offset)
+        behind = behind[behind.index(place.segment) + 1 :]
+        end = max(claimed_end(self._disk, place, behind), self._known)
+        self.damage = Damage(place.offset, end, epochs.epoch_at(end - 1), place.reason)
+        mark_damage(self._disk, self._directory, self.damage)
+        self._segments.hide_after(place.segment, place.position, place.offset)
 
     @contextmanager
     def _sync_remembered(self) -> Iterator[None]:
@@ -104,11 +127,10 @@ class Repair:
         self.reason = reason
         if self.cut_bytes or self.cut_to_offset > end:
             mark(self._disk, self._directory, names.DOUBTFUL)
-        self._snapshots.drop_after(end)
-        self._segments.drop_after(segment)
-        self._disk.sync_directory(self._directory)
         with self._sync_remembered():
-            segment.cut(position, end)
+            place = Place(segment, position, end, reason)
+            kept = cut_away(self._disk, self._directory, self._segments, self._snapshots, place)
+        self.kept += kept
 
     def _account(self, segment: Segment, position: int, lost_to: int) -> None:
         self.cut_bytes += segment.size - position
@@ -120,3 +142,20 @@ class Repair:
         end, before = segment.next_offset, self.cut_from_offset
         self.cut_from_offset = end if before < 0 else min(before, end)
         self.cut_to_offset = max(self.cut_to_offset, lost_to, claimed, end)
+
+
+def cut_away(
+    disk: Disk, directory: str, segments: Segments, snapshots: Snapshots, place: Place
+) -> tuple[str, ...]:
+    """End the files of a log at a place, durably, and keep what is cut: the names it has now.
+
+    Names first and durably: a snapshot of a cut offset must not come back after a crash, when
+    other records stand there.
+    """
+    aside = Aside(disk, directory)
+    snapshots.drop_after(place.offset)
+    segments.drop_after(place.segment, aside.segment)
+    disk.sync_directory(directory)
+    aside.tail(place.segment, place.position, place.offset)
+    place.segment.cut(place.position, place.offset)
+    return tuple(aside.kept)

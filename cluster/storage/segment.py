@@ -85,17 +85,21 @@ class Segment:
         self._index = SparseIndex(self.base_offset)
         self.created_ms = now_ms
 
-    def unlink(self) -> None:
-        """Remove the files of the segment."""
+    def retire(self) -> None:
+        """Close what is open; what is in use closes when it is let go."""
         self.file.retire()
         if self._reader is not None:
             self._reader.forget()
             self._reader.index_file.retire()
+
+    def unlink(self) -> None:
+        """Remove the files of the segment."""
+        self.retire()
         self._remove(SEGMENT_SUFFIXES)
 
     def set_aside(self, path: str) -> None:
         """Give the file a name under which it is no segment; its indexes go."""
-        self.file.retire()
+        self.retire()
         self._disk.rename(self.file.path, path)
         self._remove(SEGMENT_SUFFIXES)
 
@@ -103,6 +107,8 @@ class Segment:
         """Act as if the file ended at `position`, where `next_offset` would begin."""
         self.index.truncate(next_offset)
         self.size, self.next_offset = position, next_offset
+        if self._reader is not None:
+            self._reader.forget()
         if not self.settle():
             raise DamagedLog(self.file.path)
 

@@ -10,10 +10,12 @@ ends; names are removed from the end of the log, so that a crash leaves a prefix
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from contextlib import suppress
 from itertools import pairwise
 
 from cluster.limits import OPEN_SEGMENTS_MAX
+from cluster.storage.budget import Budget
 from cluster.storage.disk import Disk, DiskError
 from cluster.storage.names import LOG, offset_of
 from cluster.storage.segment import Segment
@@ -28,18 +30,28 @@ class Segments:
         self._directory = directory
         self._config = config
         self._segments: list[Segment] = []
+        self._hidden: list[Segment] = []
         self._idle: dict[int, Segment] = {}  # read before, oldest use first
+        self._budget: Budget | None = None
 
     def load(self) -> None:
         """Find the files; each segment but the last ends where the next begins."""
         names = self._disk.list(self._directory)
         bases = [base for name in names if (base := offset_of(name, LOG)) is not None]
-        self._segments = [self._segment(base) for base in bases]
+        self._segments, self._hidden = [self._segment(base) for base in bases], []
         for segment, after in pairwise(self._segments):
             segment.next_offset = after.base_offset
 
     def _segment(self, base_offset: int) -> Segment:
-        return Segment(self._disk, self._directory, base_offset, self._config)
+        segment = Segment(self._disk, self._directory, base_offset, self._config)
+        segment.budget = self._budget
+        return segment
+
+    def share(self, budget: Budget) -> None:
+        """What readers keep in memory of these segments counts in this budget."""
+        self._budget = budget
+        for segment in self._segments:
+            segment.budget = budget
 
     def __len__(self) -> int:
         return len(self._segments)
@@ -109,27 +121,44 @@ class Segments:
         """Begin a new segment at the end of the log."""
         old = self.active
         with suppress(DiskError):  # an index is a hint: missing or short, it is rebuilt
-            old.write_index()
+            old.seal()
         active = self.create(old.next_offset, now_ms)
         self.use(old)
         return active
 
-    def drop_after(self, segment: Segment) -> bool:
-        """Remove the segments behind one, newest first; True if there were any."""
+    def drop_after(
+        self, segment: Segment, drop: Callable[[Segment], object] = Segment.unlink
+    ) -> bool:
+        """Remove the segments behind one, newest first; True if there were any.
+
+        Hidden ones are behind all others.
+        """
         self._idle.pop(segment.base_offset, None)
-        return self._drop(self._segments.index(segment) + 1)
+        return self._drop(self._segments.index(segment) + 1, drop)
 
     def drop_all(self) -> None:
         """Remove every segment; `create` must follow."""
         self._drop(0)
 
-    def _drop(self, kept: int) -> bool:
-        dropped = len(self._segments) > kept
+    def _drop(self, kept: int, drop: Callable[[Segment], object] = Segment.unlink) -> bool:
+        dropped = len(self._segments) > kept or bool(self._hidden)
+        while self._hidden:
+            drop(self._hidden[-1])
+            self._hidden.pop()
         while len(self._segments) > kept:
             segment = self._segments.pop()
             self._idle.pop(segment.base_offset, None)
-            segment.unlink()
+            drop(segment)
         return dropped
+
+    def hide_after(self, segment: Segment, position: int, next_offset: int) -> None:
+        """Act as if the log ended at a position of a segment; no file is touched."""
+        kept = self._segments.index(segment) + 1
+        self._hidden = [*self._segments[kept:], *self._hidden]
+        del self._segments[kept:]
+        for other in [segment, *self._hidden]:
+            self._idle.pop(other.base_offset, None)
+        segment.hide(position, next_offset)
 
     def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record not older than `timestamp`."""
@@ -147,5 +176,5 @@ class Segments:
 
     def close(self) -> None:
         """Close every file that no sync worker holds; the rest follow when it lets go."""
-        for segment in self._segments:
-            segment.file.retire()
+        for segment in [*self._segments, *self._hidden]:
+            segment.retire()

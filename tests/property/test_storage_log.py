@@ -205,6 +205,7 @@ class LogMachine(RuleBasedStateMachine):
         offset = self.begin + int(portion * (self.end - self.begin + 2))
         generation, end = self.log.generation, self.end
         cut = self.log.truncate(offset, 0)
+        self.log.rebuild()
         self.cut_model(offset)
         assert cut == self.end
         assert self.log.generation == generation + (offset < end)
@@ -220,6 +221,7 @@ class LogMachine(RuleBasedStateMachine):
         self.fault(call, countdown)
         try:
             self.log.truncate(offset, 0)
+            self.log.rebuild()
         except DiskError:
             assert self.log.failed
             self.disk.crash(Random(seed))
@@ -271,6 +273,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def cut_to_synced(self) -> None:
         assert self.log.cut_to_synced(0) == self.acked
+        self.log.rebuild()
         self.cut_model(self.acked)
         assert self.log.doubtful
 

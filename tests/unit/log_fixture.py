@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from _fastseq.batch import encode_batch
@@ -21,7 +21,7 @@ ANY = 10**9
 class Replica:
     """One replica's log, opened again at will; producer 7 writes one record a batch."""
 
-    config: LogConfig = CONFIG
+    config: LogConfig = field(default_factory=lambda: replace(CONFIG))
     disk: SimulatedDisk = field(default_factory=SimulatedDisk)
     sequence: int = 0
     now_ms: int = 0

@@ -139,7 +139,7 @@ def refusing(method: str, node_id: int) -> Iterator[list[object]]:
     def refuse(logs: Logs, *arguments: object) -> object:
         if logs.node_id != node_id:
             return real(logs, *arguments)
-        tried.append(arguments)
+        tried.append(arguments[:2])
         raise DiskError(28, method, "write")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -152,7 +152,7 @@ def test_log_that_could_not_be_opened_is_not_called_clean_by_a_stop() -> None:
         world = ready()
         follower = follower_of(world)
         world.kill(follower)
-        with refusing("open", follower if broken else 99):
+        with refusing("opened", follower if broken else 99):
             world.start(follower)
             world.run(1_000)
             world.post(follower, events.StopRequested())
@@ -167,7 +167,7 @@ def test_what_cannot_be_opened_is_tried_in_turn() -> None:
     follower = follower_of(world)
     world.run(500)
     world.kill(follower)
-    with refusing("open", follower) as tried:
+    with refusing("opened", follower) as tried:
         world.start(follower)
         node = world.nodes[follower]
         world.run(150)

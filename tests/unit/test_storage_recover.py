@@ -182,7 +182,7 @@ def test_a_clean_stop_with_a_damaged_tail_is_not_clean(replica: Replica) -> None
     assert replica.log.doubtful
 
 
-def test_damage_found_while_replaying_makes_the_opening_scan_everything(replica: Replica) -> None:
+def test_damage_met_while_replaying_is_found_by_scanning_everything(replica: Replica) -> None:
     replica.log.close(clean=True)
     for name in replica.disk.list("t-0"):
         if name.endswith((".windows", ".snapshot")):
@@ -190,7 +190,8 @@ def test_damage_found_while_replaying_makes_the_opening_scan_everything(replica:
     damage(replica, SEGMENT, 100, bytes(100))
     log = replica.open(clean=True, recovery_point=90)
     assert log.next_offset < 40
-    assert log.doubtful
+    assert log.damage is not None
+    assert log.damage.claimed_end == 90
     assert "scanned everything" in replica.recovery.notes[0]
     assert replica.disk.open_handles < 6
 
