@@ -62,6 +62,9 @@ class Append:
         terms: dict[Lane, Led] = {term.lane: term.owner for term in turn.terms}
         appended = self._write(turn, terms, now_ms)
         left = self._tell()
+        for term in turn.terms:
+            if term.asking:
+                term.owner.confirm()
         if left:
             appended += self._answer_left(left, now_ms)
         return appended

@@ -178,7 +178,7 @@ class Follower:
                 replica.log.clear_doubtful()
         ack = stream.AckHeader(
             replica.topic_id, replica.index, self.epoch, self._stream, end, self._compared,
-            replica.start_kept,
+            replica.start_kept, self._heard,
         )  # fmt: skip
         self._around.out.ack(self.leader, ack)
 

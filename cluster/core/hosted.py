@@ -28,6 +28,9 @@ class Led(Protocol):
     def members_present(self) -> bool:
         """Whether enough in-sync members are here for a new acks=all write."""
 
+    def confirm(self) -> None:
+        """Ask every member whether it still follows: an answer of the term waits for that."""
+
     def when_committed(self, end: int, done: Callable[[int], None]) -> None:
         """Call `done(0)` once everything below `end` is committed, `done(error)` if the term ends
         first: then the outcome is not known.

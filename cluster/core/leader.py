@@ -256,6 +256,7 @@ class Leader:
         ):
             return False
         follower.compared = max(follower.compared, ack.compared)
+        follower.heard = max(follower.heard, ack.question)
         follower.start = max(follower.start, ack.log_start_offset)
         freed = self.followers.acknowledge(follower, ack.end_offset, now_ms)
         link = self._around.out.links.get(node_id)
@@ -341,8 +342,15 @@ class Leader:
             behind = follower.sent > follower.acked
             unsure = follower.compared < self.epoch_start
             late = follower.start < self.replica.log.start_offset
-            if behind or late or (follower.sent == end and (unsure or told != self._told)):
+            asked = follower.heard < self.term.asking
+            if behind or late or asked or (follower.sent == end and (unsure or told != self._told)):
                 self._ask_follower(follower)
+
+    def confirm(self) -> None:
+        """Somebody must know whether this is still the leader: ask every member (rule 6)."""
+        self._around.touched[self.replica.id] = None
+        for follower in self.followers.streams():
+            self._ask_follower(follower)
 
     def _ask_follower(self, follower: FollowerStream) -> None:
         self._push(follower, follower.sent, follower.sent, memoryview(b""))
@@ -354,7 +362,7 @@ class Leader:
         header = stream.PushHeader(
             self.replica.topic_id, self.replica.index, self.epoch, follower.number,
             base_offset, len(data), digest, self.replica.high_watermark,
-            self.replica.log.start_offset,
+            self.replica.log.start_offset, self.term.asking,
         )  # fmt: skip
         self._around.out.push(follower.node_id, header, data)
         self.followers.sent(follower, next_offset, len(data))
@@ -372,6 +380,8 @@ class Leader:
         if moved:
             while self._internal and self._internal[0][0] <= replica.high_watermark:
                 self._internal.popleft()[1](0)
+        if self.term.asking:
+            self.term.confirmed(self.followers.heard_by(quorum.counting, self.term.asking))
         if self.deletions:
             starts = [self.followers.start_of(node) for node in quorum.members]
             self.deletions.release(replica.start_kept, starts)

@@ -61,6 +61,8 @@ class FollowerStream:
     """Where the follower's log begins, as a restart of it would find."""
     compared: int = -1
     """Where the follower last found its producer state equal to the leader's."""
+    heard: int = 0
+    """The last question of this leader that it has confirmed on this stream (rule 6)."""
     keeping_up_since_ms: int | None = None
     reading: bool = False
     """What it lacks next is being read from the disk."""
@@ -125,6 +127,13 @@ class Followers:
     def count(self, nodes: Sequence[int]) -> int:
         """How many of these have a stream open."""
         return sum(map(self._streams.__contains__, nodes))
+
+    def heard_by(self, nodes: Sequence[int], question: int) -> int:
+        """The last question up to this one that all of these nodes have confirmed, 0 for none."""
+        for node_id in nodes:
+            stream = self._streams.get(node_id)
+            question = min(question, 0 if stream is None else stream.heard)
+        return question
 
     def end_of(self, node_id: int) -> int | None:
         """What the follower is known to hold, None before it opened a stream."""

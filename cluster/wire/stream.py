@@ -26,8 +26,8 @@ ACK = 2
 CONTROL = 3
 
 _ENVELOPE = struct.Struct(">BBiqq")
-_PUSH = struct.Struct(">16siiIqIQqq")
-_ACK = struct.Struct(">16siiIqqq")
+_PUSH = struct.Struct(">16siiIqIQqqQ")
+_ACK = struct.Struct(">16siiIqqqQ")
 ENVELOPE_BYTES = _ENVELOPE.size
 
 
@@ -59,7 +59,8 @@ class PushHeader(NamedTuple):
     """One partition's part of a push: `length` bytes of whole batches from `base_offset` on.
 
     `digest` is the leader's producer-state digest at the end of the batches, 0 when they end
-    before its log does. What lies below `log_start_offset` is deleted.
+    before its log does. What lies below `log_start_offset` is deleted. With a `question` above 0
+    the leader asks whether it is still followed.
     """
 
     topic_id: bytes
@@ -71,13 +72,15 @@ class PushHeader(NamedTuple):
     digest: int
     high_watermark: int
     log_start_offset: int = 0
+    question: int = 0
 
 
 class AckHeader(NamedTuple):
     """The follower holds everything below `end_offset`, as durably as the topic asks.
 
     At offset `compared` its producer state was last found equal to the leader's, -1 for never on
-    this stream. `log_start_offset` is where its log begins and will after a restart.
+    this stream. `log_start_offset` is where its log begins and will after a restart. It still
+    followed when it heard `question`, the last one of this stream.
     """
 
     topic_id: bytes
@@ -87,6 +90,7 @@ class AckHeader(NamedTuple):
     end_offset: int
     compared: int
     log_start_offset: int = 0
+    question: int = 0
 
 
 class Hello(msgspec.Struct, frozen=True, gc=False, tag="hello"):
