@@ -128,6 +128,11 @@ PARTITION_METRICS: Sequence[PartitionMetric] = (
         lambda p: p.replica.log.lane.stale,
     ),
     PartitionMetric(
+        "oncelog_batches_refused_total", "counter",
+        "Batches refused for the moment: too few members in sync, or no memory for new producers.",
+        lambda p: p.replica.log.lane.refused,
+    ),
+    PartitionMetric(
         "oncelog_producers_tracked", "gauge",
         "Producers whose state the replica keeps.",
         lambda p: len(p.replica.log.table),
@@ -264,6 +269,21 @@ BROKER_METRICS: Sequence[BrokerMetric] = (
     BrokerMetric(
         "oncelog_fetches_parked", "gauge", "Fetches that wait for records.",
         lambda o: len(o.node.requests.fetches),
+    ),
+    BrokerMetric(
+        "oncelog_producer_bytes", "gauge",
+        "Memory of the producers in all partitions led here, as looked at each second.",
+        lambda o: o.node.producer_budget.bytes,
+    ),
+    BrokerMetric(
+        "oncelog_producer_bytes_max", "gauge",
+        "What that may reach: new producers are refused beyond it (producer_bytes_max).",
+        lambda o: o.node.producer_budget.bytes_max,
+    ),
+    BrokerMetric(
+        "oncelog_requests_forwarded", "gauge",
+        "Requests that wait for the controller, which another broker is or nobody.",
+        lambda o: len(o.node.services.forwarding),
     ),
     BrokerMetric(
         "oncelog_storage_errors_total", "counter", "Appends that the disk refused.",
