@@ -47,13 +47,16 @@ class ClusterMetadata:
     """Metadata as one broker knows it."""
 
     def __init__(
-        self, image: Image, node_id: int, defaults: TopicDefaults, create: Callable[[Call], None]
-    ) -> None:
-        """`create` serves a CreateTopics call, here or where the controller is."""
+        self, image: Image, node_id: int, defaults: TopicDefaults, *,
+        create: Callable[[Call], None], internal_partitions: int,
+    ) -> None:  # fmt: skip
+        """`create` serves a CreateTopics call, here or where the controller is;
+        `internal_partitions` is how many an internal topic will have."""
         self._image = image
         self._node_id = node_id
         self._defaults = defaults
         self._create = create
+        self._internal_partitions = internal_partitions
         self._waiting: list[_Waiting] = []
 
     # -- brokers ------------------------------------------------------------------------------
@@ -190,17 +193,21 @@ class ClusterMetadata:
     def _virtual(self, name: str | None, operations: int) -> messages.MetadataResponseTopic:
         """An internal topic before it is needed: some clients expect to see its name."""
         nodes = self._image.alive_nodes()
-        partition = messages.MetadataResponsePartition(
-            leader_id=nodes[0] if nodes else -1,
-            error_code=0 if nodes else errors.LEADER_NOT_AVAILABLE.number,
-            leader_epoch=0,
-            replica_nodes=nodes,
-            isr_nodes=nodes,
-        )
+        partitions = [
+            messages.MetadataResponsePartition(
+                partition_index=index,
+                leader_id=nodes[index % len(nodes)],
+                leader_epoch=0,
+                replica_nodes=nodes,
+                isr_nodes=nodes,
+            )
+            for index in range(self._internal_partitions)
+            if nodes
+        ]
         return messages.MetadataResponseTopic(
             name=name,
             is_internal=True,
-            partitions=[partition],
+            partitions=partitions,
             topic_authorized_operations=operations,
         )
 

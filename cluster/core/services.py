@@ -52,7 +52,10 @@ class Services:
         queries = Queries(find)
         topics = self.topics = Topics(image, settings.topics, configs)
         changes = TopicChanges(image)
-        self.metadata = ClusterMetadata(image, settings.node_id, settings.topics, handlers.serve)
+        self.metadata = ClusterMetadata(
+            image, settings.node_id, settings.topics,
+            create=handlers.serve, internal_partitions=settings.groups.topic_partitions,
+        )  # fmt: skip
         reading: dict[type[Message], Handler] = {
             messages.ApiVersionsRequest: self._api_versions,
             messages.MetadataRequest: self.metadata.metadata,
