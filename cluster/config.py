@@ -198,7 +198,6 @@ class BrokerConfig:
             segment_bytes=self.segment_bytes,
         )
 
-
     @property
     def groups(self) -> GroupSettings:
         """What the coordinator of consumer groups is told."""

@@ -48,6 +48,7 @@ class Coordinator:
             wall_offset_ms=settings.wall_offset_ms, chance=settings.chance,
         )  # fmt: skip
         self._settings = settings.groups
+        self._known = settings.topics.keys
         self._image = image
         self._out = out
         self._topics = topics
@@ -105,6 +106,7 @@ class Coordinator:
             configs=[
                 messages.CreatableTopicConfig(name=name, value=value)
                 for name, value in _CONFIG.items()
+                if name in self._known or not self._known
             ],
         )
         designed = self._topics.design(wish)
