@@ -20,6 +20,7 @@ from cluster.core.node import Node
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
 from cluster.core.settings import NodeSettings
+from cluster.storage.disk import EIO
 from cluster.wire import apis, codec, messages
 from cluster.wire.schema import Message
 from tests.sim.disk import SimulatedDisk
@@ -37,6 +38,8 @@ class Store:
         self.values: dict[str, tuple[bytes, int]] = {}
         self.asked: list[effects.Transact] = []
         self.unknown = False
+        self.refuses = False
+        """Every transaction meets a conflict."""
 
     def everything(self) -> events.StoreChanged:
         """What a process that starts is told."""
@@ -46,7 +49,9 @@ class Store:
     def transact(self, wish: effects.Transact) -> tuple[events.Commit, tuple[events.Change, ...]]:
         """The outcome, and what changed by it."""
         self.asked.append(wish)
-        if any(self.values.get(key, (b"", 0))[1] != at for key, at in wish.conditions):
+        if self.refuses or any(
+            self.values.get(key, (b"", 0))[1] != at for key, at in wish.conditions
+        ):
             return events.Commit.CONFLICT, ()
         if not wish.puts and not wish.deletes:
             return events.Commit.COMMITTED, ()
@@ -80,6 +85,7 @@ class World:
         self.disks = {node_id: SimulatedDisk() for node_id in range(1, brokers + 1)}
         self.blocked: set[tuple[int, int]] = set()
         self._held: dict[int, list[effects.Sync]] = {}
+        self._reading: dict[int, list[effects.Read]] = {}
         self.replies: list[bytes] = []
         self.emitted: list[tuple[int, effects.Effect]] = []
         """Hangups, harms and stops, which nobody carries out."""
@@ -216,7 +222,28 @@ class World:
         )
         self.post(node_id, events.Synced([done]))
 
+    def hold_reads(self, node_id: int) -> None:
+        """Reads of the disk that a broker asks for from now on do not end."""
+        self._reading[node_id] = []
+
+    def release_reads(self, node_id: int) -> None:
+        """What was held ends now."""
+        for read in self._reading.pop(node_id):
+            self._read(node_id, read)
+
+    def fail_reads(self, node_id: int) -> list[Message]:
+        """What was held fails now; the fetch responses that follow."""
+        self.replies.clear()
+        for read in self._reading.pop(node_id):
+            self.post(node_id, events.ReadsDone([events.ReadDone(read.number, b"", EIO, 1_000)]))
+        self.run(10)
+        version = apis.SUPPORTED[apis.FETCH][1]
+        return [codec.decode_response(apis.FETCH, version, frame)[1] for frame in self.replies]
+
     def _read(self, node_id: int, read: effects.Read) -> None:
+        if node_id in self._reading:
+            self._reading[node_id].append(read)
+            return
         data = self.disks[node_id].read(read.handle, read.position, read.length)
         self.post(node_id, events.ReadsDone([events.ReadDone(read.number, data, 0, 1_000)]))
 

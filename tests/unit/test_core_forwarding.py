@@ -6,7 +6,6 @@ import pytest
 
 from cluster import errors
 from cluster.core import forwarding
-from cluster.core.events import Commit
 from cluster.limits import FORWARD_MS
 from cluster.wire import messages
 from cluster.wire.schema import Message
@@ -72,7 +71,7 @@ def test_without_any_controller_the_answer_is_that_nothing_was_done(world: World
     for node_id in [n for n in world.nodes if n != asked]:
         world.kill(node_id)
     world.lose_session(asked)
-    world.store.transact = lambda _wish: (Commit.CONFLICT, ())  # type: ignore[method-assign]
+    world.store.refuses = True
     assert code_of(world.ask(asked, create(), wait_ms=FORWARD_MS + 500)) == (
         errors.NOT_CONTROLLER.number
     )

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from cluster.wire.apis import APIS
 from cluster.wire.codec import decode_request, decode_response, encode_request, encode_response
 
 CONVERSATIONS = sorted((Path(__file__).parent.parent / "golden" / "wire").glob("*.jsonl"))
@@ -22,17 +21,13 @@ def test_what_real_clients_and_kafka_say_is_read_and_written_byte_for_byte(path:
         if entry["dir"] == "request":
             key, version, correlation_id = struct.unpack_from(">hhi", frame)
             versions[entry["conn"], correlation_id] = (key, version)
-            if key in APIS:
-                header, body = decode_request(frame)
-                client_id = header.client_id
-                assert encode_request(key, version, correlation_id, client_id, body) == frame
-                read += 1
+            header, body = decode_request(frame)
+            assert encode_request(key, version, correlation_id, header.client_id, body) == frame
         else:
             (correlation_id,) = struct.unpack_from(">i", frame)
             key, version = versions[entry["conn"], correlation_id]
-            if key in APIS:
-                answered, body = decode_response(key, version, frame)
-                assert answered == correlation_id
-                assert encode_response(key, version, correlation_id, body) == frame
-                read += 1
-    assert read >= 15
+            answered, body = decode_response(key, version, frame)
+            assert answered == correlation_id
+            assert encode_response(key, version, correlation_id, body) == frame
+            read += 1
+    assert read >= len(versions) - 2  # a client may leave before the last answers
