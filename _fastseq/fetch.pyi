@@ -9,5 +9,7 @@ def pack_fetch(
     correlation_id: int,
     error: int,
     topics: Sequence[tuple[str, Sequence[_Partition]]],
+    *,
+    stable: bool = False,
 ) -> list[Buffer]: ...
 def holds_zstd(data: Buffer) -> bool: ...

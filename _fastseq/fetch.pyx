@@ -113,7 +113,9 @@ cdef int put_records(Blob* blob, list pieces, object parts, int64_t size, bint c
     return 0
 
 
-cdef int put_partition(Blob* blob, list pieces, tuple partition, int version) except -1:
+cdef int put_partition(
+    Blob* blob, list pieces, tuple partition, int version, bint stable
+) except -1:
     cdef bint compact = version >= COMPACT_SINCE
     cdef int64_t size
     index, error, high_watermark, log_start, parts, length = partition
@@ -125,7 +127,8 @@ cdef int put_partition(Blob* blob, list pieces, tuple partition, int version) ex
     put_number(blob, high_watermark, 8)
     if version >= 5:
         put_number(blob, integer(log_start, "log start", INT64_MIN, INT64_MAX), 8)
-    put_length(blob, 0, compact, 4)     # aborted transactions
+    # Aborted transactions: none, or null for who did not ask to be spared them.
+    put_length(blob, 0 if stable else -1, compact, 4)
     if version >= 11:
         put_number(blob, -1, 4)         # no other replica is preferred
     put_records(blob, pieces, parts, size, compact)
@@ -134,16 +137,18 @@ cdef int put_partition(Blob* blob, list pieces, tuple partition, int version) ex
     return 0
 
 
-def pack_fetch(version, correlation_id, error, topics):
+def pack_fetch(version, correlation_id, error, topics, *, stable=False):
     """Return the frame of a response as a list of buffers.
 
     `topics` holds (name, partitions), each partition (index, error, high watermark, log start,
-    buffers of whole batches, their bytes in all).
+    buffers of whole batches, their bytes in all). `stable` says that only what is of no open
+    transaction was asked for.
     """
     cdef int at = <int>integer(version, "version", FIRST_VERSION, LAST_VERSION)
     cdef int64_t correlation = integer(correlation_id, "correlation id", INT32_MIN, INT32_MAX)
     cdef int64_t failure = integer(error, "error", -1, INT16_MAX)
     cdef bint compact = at >= COMPACT_SINCE
+    cdef bint only_stable = bool(stable)
     cdef list pieces = []
     cdef Blob blob
     blob.data, blob.used, blob.room = NULL, 0, 0
@@ -160,7 +165,7 @@ def pack_fetch(version, correlation_id, error, topics):
             put_string(&blob, name, compact)
             put_length(&blob, len(partitions), compact, 4)
             for partition in partitions:
-                put_partition(&blob, pieces, partition, at)
+                put_partition(&blob, pieces, partition, at, only_stable)
             if compact:
                 put_number(&blob, 0, 1)
         if compact:

@@ -84,10 +84,8 @@ class Executor:
                 pass  # gone with the others
             case effects.Send():
                 self._links.send(effect)
-            case effects.Sync():
-                self._syncs.submit(effect)
-            case effects.Read():
-                self._reads.submit(effect)
+            case effects.Sync() | effects.Read():
+                self._use_disk(effect)
             case effects.Transact():
                 self._metadata.transact(effect)
             case effects.ConnectPeers():
@@ -111,6 +109,12 @@ class Executor:
         log.info("a request without an answer: %s", effect.reason)
         if self._kafka is not None and effect.connection[0] == TCP:
             self._kafka.hang_up(effect.connection)
+
+    def _use_disk(self, effect: effects.Sync | effects.Read) -> None:
+        if isinstance(effect, effects.Sync):
+            self._syncs.submit(effect)
+        else:
+            self._reads.submit(effect)
 
     def _harm(self, kind: str) -> None:
         """Stop or kill this process, once the answer to the order has left."""

@@ -35,6 +35,7 @@ Place = tuple[str, int]
 Packed = tuple[int, int, int, int, Parts, int]
 """What `pack_fetch` takes of a partition, its bytes last."""
 
+READ_COMMITTED = 1
 SESSIONS_SINCE = 7
 ZSTD_SINCE = 10
 
@@ -174,8 +175,11 @@ class Fetches:
         for _, log, cold in found.cold:
             log.returned(cold)
         if due:
-            frame = pack_fetch(fetch.version, _correlation(fetch.call), 0, found.topics)
-            fetch.call.answer_frame(frame)
+            stable = request.isolation_level == READ_COMMITTED
+            call = fetch.call
+            call.answer_frame(
+                pack_fetch(fetch.version, _correlation(call), 0, found.topics, stable=stable)
+            )
         return due
 
     def _begin_reads(self, fetch: Fetch, found: _Gathered) -> None:

@@ -2,7 +2,7 @@
 
 Owns the sum of what its holders (tails of logs, loaded indexes) keep alive, and their order of use.
 
-Invariant: after every call the sum is within the bound, or one holder alone is above it.
+Invariant: after every call the sum is within the bound.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Budget:
         self._holders: dict[Holder, int] = {}  # used longest ago first
 
     def use(self, holder: Holder, size: int) -> None:
-        """Note that a holder is in use and keeps `size` bytes now."""
+        """Note that a holder is in use and keeps `size` bytes now; it may be told to let go."""
         self.used += size - self._holders.pop(holder, 0)
         self._holders[holder] = size
-        while self.used > self._bytes_max and len(self._holders) > 1:
+        while self.used > self._bytes_max:
             oldest = next(iter(self._holders))
             self.forget(oldest)
             oldest.let_go()

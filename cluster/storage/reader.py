@@ -60,12 +60,12 @@ class SegmentReader:
 
         `have` is what an earlier answer lacked. None if no batch of the segment reaches `offset`.
         """
+        points: StoredPoints | None = None
         if have is not None and have[0].index:
-            self._load(have[1])
-            have = None
+            points, have = self._load(have[1]), None
         while True:
             if have is None:
-                wanted = self._wanted(offset, max_bytes)
+                wanted = self._wanted(offset, max_bytes, points)
                 if wanted.index:
                     return wanted
                 data = self._disk.read_cached(self._segment.open(), wanted.position, wanted.length)
@@ -123,37 +123,35 @@ class SegmentReader:
 
     # -- where to look
 
-    def _wanted(self, offset: int, max_bytes: int) -> Missing:
+    def _wanted(self, offset: int, max_bytes: int, points: StoredPoints | None) -> Missing:
         """The range in which `offset` and what follows lie, or the index that tells."""
         segment = self._segment
+        segment.open()  # which tells its size
         size, length = segment.size, max(max_bytes, HEADER_BYTES)
         place = self._places.get(offset)
         if place is not None:
             return Missing(place, min(length, size - place))
-        floor = self._floor(offset)
-        if isinstance(floor, Missing):
-            return floor
-        hint, position = floor
+        if not segment.indexed:
+            found = self._index() if points is None else points
+            if isinstance(found, Missing):
+                return found
+            points = found
+        hint, position = (segment.index if points is None else points).floor(offset)
         length += segment.index_interval
         return Missing(position, min(length, size - position), hint)
 
-    def _floor(self, offset: int) -> tuple[int, int] | Missing:
-        if self._segment.indexed:
-            return self._segment.index.floor(offset)
+    def _index(self) -> StoredPoints | Missing | None:
+        """The index of a segment that is not appended to; None if it has none of its own."""
         if self._points is None:
             length = self._index_bytes()
             if not length:
-                return self._segment.index.floor(offset)
+                return None
             data: Buffer = b""
             if length <= INDEX_BYTES_AT_ONCE:
                 data = self._disk.read_cached(self.index_file.open(), 0, length)
-            if len(data) < length:
-                return Missing(0, length, index=True)
-            self._load(data)
-        if self._points is None:
-            return self._segment.index.floor(offset)  # rebuilt just now
+            return self._load(data) if len(data) == length else Missing(0, length, index=True)
         self._budget.use(self, self._points.nbytes)
-        return self._points.floor(offset)
+        return self._points
 
     def _index_bytes(self) -> int:
         """Bytes of the index file, 0 if there is none."""
@@ -161,12 +159,13 @@ class SegmentReader:
             return 0
         return self._disk.size(self.index_file.open())
 
-    def _load(self, data: Buffer) -> None:
+    def _load(self, data: Buffer) -> StoredPoints | None:
         """Take the index from its file's bytes, or rebuild it if they cannot be whole."""
         self.index_file.release()
         points = StoredPoints(self._segment.base_offset, data)
-        if self._segment.is_covered(points.last_position):
-            self._points = points
-            self._budget.use(self, points.nbytes)
-        else:
+        if not self._segment.is_covered(points.last_position):
             self._segment.rebuild_index()
+            return None
+        self._points = points
+        self._budget.use(self, points.nbytes)
+        return points

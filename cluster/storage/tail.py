@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from _fastseq.batch import batch_at
-from cluster.limits import TAIL_CHUNK_BYTES
+from cluster.limits import READ_MEMORY_BYTES, TAIL_CHUNK_BYTES
 from cluster.storage.budget import Budget
 from cluster.storage.reading import take_batches
 
@@ -44,7 +44,7 @@ class Tail:
 
     def __init__(self, bytes_max: int, budget: Budget | None = None) -> None:
         self._bytes_max = bytes_max
-        self._budget = Budget(bytes_max) if budget is None else budget
+        self._budget = Budget(READ_MEMORY_BYTES) if budget is None else budget
         self._pieces: deque[_Piece] = deque()
         self._bytes = 0
 

@@ -54,6 +54,7 @@ class LogMachine(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         self.disk = SimulatedDisk()
+        self.disk.cold = 0.5
         self.model: list[tuple[BatchHeader, bytes]] = []
         self.begin = 0
         self.acked = 0

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster.core import effects, events
+from cluster.core.defaults import TopicDefaults
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
-from cluster.core.defaults import TopicDefaults
+from cluster.storage.budget import Budget
 from cluster.storage.disk import DiskError
 from cluster.storage.names import parse_replica_directory
 from tests.sim.committed import placed_batches
@@ -58,6 +59,8 @@ class Broker:
     """Counts starts and ends: odd while a process runs."""
     starts: int = 0
     boot: int = 0
+    cold: float = 0.0
+    """How often a read has to wait for the device; above 0, nothing is kept in memory either."""
     frail: bool = False
     """Whether synced data may be lost here: at most on one broker of a run."""
     lost_data: bool = False
@@ -121,6 +124,9 @@ class Broker:
             self.clock.trace(f"broker {self.node_id} cannot start: {error}")
             self.disk.kill()
             return
+        self.disk.cold = self.cold
+        if self.cold:
+            self.node.logs.budget = Budget(0)
         self.process += 1
         self._wake_at = -1
         self.clock.trace(f"broker {self.node_id} start {self.starts}")

@@ -135,10 +135,9 @@ class Faults:
     sync_probability: float = 0.0
     name_countdown: int = 0
     capacity_bytes: int = 0
+    read_countdown: int = 0
     read_probability: float = 0.0
     """How often a read that waits for the device fails."""
-    cold_probability: float = 0.0
-    """How often a read finds only part of it, or nothing, in the page cache."""
     rng: Random = field(default_factory=lambda: Random(0))
 
     def due(self, call: str) -> bool:
@@ -176,6 +175,9 @@ class SimulatedDisk:
     def __init__(self) -> None:
         self.faults = Faults()
         self.calls: dict[str, int] = {}
+        self.cold = 0.0
+        """How often a read finds only part of it in the page cache; at 1, nothing ever."""
+        self._chance = Random(0)
         self._root = Folder()
         self._handles: dict[int, tuple[str, File]] = {}
         self._next_handle = 3
@@ -236,10 +238,10 @@ class SimulatedDisk:
         return ReadTicket(self._file(handle), position, length, self.read(handle, position, length))
 
     def finish_read(self, ticket: ReadTicket) -> tuple[bytes, int]:
-        """(bytes, error number): what was there at one moment of the read, the first or the last."""
+        """(bytes, error number): what was there at one moment, the first or the last."""
         if self.faults.due("read"):
             return b"", EIO
-        if self.faults.rng.random() < 0.5:
+        if self._chance.random() < 0.5:
             return ticket.before, 0
         return bytes(ticket.file.visible[ticket.position :][: ticket.length]), 0
 
@@ -367,11 +369,9 @@ class SimulatedDisk:
 
     def read_cached(self, handle: int, position: int, length: int) -> bytes:
         data = self.read(handle, position, length)
-        if not self.faults.cold_probability or not data:
+        if not data or self._chance.random() >= self.cold:
             return data
-        if self.faults.rng.random() >= self.faults.cold_probability:
-            return data
-        return data[: self.faults.rng.randrange(len(data))]
+        return b"" if self.cold == 1 else data[: self._chance.randrange(len(data))]
 
     def truncate(self, handle: int, length: int) -> None:
         file = self._file(handle)

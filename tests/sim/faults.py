@@ -43,6 +43,7 @@ def draw_shape(rng: Random) -> Shape:
         credit_bytes=rng.choice((PEER_CREDIT_BYTES, 2_000)),
         producers=tuple(producers),
         expiration_ms=rng.choice((PRODUCER_EXPIRATION_MS, PRODUCER_EXPIRATION_MS, 1_000, 200)),
+        cold=rng.choice((0.0, 0.0, 0.2, 0.8)),
     )
 
 
@@ -101,6 +102,7 @@ class Faults:
             self.fail_syncs,
             self.fill_disk,
             self.fail_writes,
+            self.fail_reads,
             self.slow_store,
             self.sever_client,
         )
@@ -267,6 +269,10 @@ class Faults:
     def fail_writes(self) -> None:
         """Writes fail now and then."""
         self._harm_disk("fails writes", DiskFaults(write_probability=0.05, write_errno=5))
+
+    def fail_reads(self) -> None:
+        """Reads that wait for the device fail now and then."""
+        self._harm_disk("fails reads", DiskFaults(read_probability=0.3))
 
     def fill_disk(self) -> None:
         """A disk is nearly full."""

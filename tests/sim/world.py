@@ -44,6 +44,8 @@ class Shape:
     """What a leader may push to a broker beyond what it acknowledged."""
     expiration_ms: int = PRODUCER_EXPIRATION_MS
     """How long an idle producer is remembered; a run is long enough for the short times only."""
+    cold: float = 0.0
+    """How often a read of a log has to wait for the device."""
     producers: Sequence[Habits] = field(default_factory=lambda: (Habits("p"),))
 
     @property
@@ -72,7 +74,9 @@ class World:
         hands = Hands(self.watch.stepped, self._answer, self._process_seen)
         defaults = TopicDefaults(shape.partitions, shape.replicas, shape.config)
         for node_id in NODES:
-            self.brokers[node_id] = Broker(node_id, self.clock, self.store, defaults, hands)
+            self.brokers[node_id] = Broker(
+                node_id, self.clock, self.store, defaults, hands, cold=shape.cold
+            )
         self.network = Network(self.clock, self._ends(), Weather())
         self.wire = Wire(self.clock, self.brokers, Loss(), self.watch.answered)
         self.producers: list[Producer] = []
