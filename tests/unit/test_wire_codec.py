@@ -153,9 +153,19 @@ def test_a_frame_shorter_than_a_header_is_refused(frame: bytes) -> None:
         decode_request(frame)
 
 
-def test_bytes_after_the_message_are_refused() -> None:
-    with pytest.raises(WireError, match="3 bytes follow"):
-        decode_request(encode_request(PRODUCE, 11, 7, "me", REQUEST) + b"abc")
+def test_bytes_after_a_request_are_left_alone_as_kafka_does() -> None:
+    header, body = decode_request(encode_request(PRODUCE, 11, 7, "me", REQUEST) + b"abc")
+    assert (header.correlation_id, body) == (7, REQUEST)
+
+
+def test_librdkafka_asks_for_all_topics_with_bytes_to_spare() -> None:
+    frame = "0003000c00000003000772646b61666b6100" + "00000000010000"
+    _, body = decode_request(bytes.fromhex(frame))
+    assert isinstance(body, MetadataRequest)
+    assert body.topics is None
+
+
+def test_bytes_after_a_response_are_refused() -> None:
     with pytest.raises(WireError, match="1 bytes follow"):
         decode_response(PRODUCE, 11, encode_response(PRODUCE, 11, 7, ProduceResponse()) + b"a")
 
