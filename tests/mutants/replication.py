@@ -111,6 +111,14 @@ def ack_before_commit(patch: Patch) -> None:
     patch.set(Append, "_tell", early)
 
 
+@mutant("8r read", "what was read before a cut is handed out after it", seeds=0)
+def stale_read(patch: Patch) -> None:
+    def believe(_self: Log, have: Any, _segment: Any) -> Any:
+        return None if have is None else (have.cold.missing, have.data)
+
+    patch.set(Log, "_still", believe)
+
+
 @mutant("4g watermark", "consumers read what is not committed", seeds=10, faults=("pause",))
 def read_uncommitted(patch: Patch) -> None:
     read = patch.set(Fetches, "_read", None)

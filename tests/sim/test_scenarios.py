@@ -1,11 +1,14 @@
 """Stories of what once went wrong, each with every checker watching."""
 
+from cluster.core import effects, events
 from cluster.core.follower import Follower
-from cluster.wire import stream
+from cluster.storage.budget import Budget
+from cluster.wire import messages, stream
 from tests.sim.broker import Broker
+from tests.sim.committed import batches_of, bytes_between
 from tests.sim.guarantees import every_checker
 from tests.sim.network import Weather
-from tests.sim.producer import Habits, Producer
+from tests.sim.producer import TOPIC, Habits, Producer
 from tests.sim.scheduler import MS, SECOND
 from tests.sim.world import Shape, World
 
@@ -262,3 +265,51 @@ def test_what_a_follower_acknowledged_before_it_lost_its_disk_counts_no_more() -
     story.run(1 * SECOND)
     del story.network.send
     story.settle()
+
+
+def test_what_a_read_brings_after_a_cut_is_not_handed_out() -> None:
+    story = Story()
+    first, second, third = story.cast()
+    story.wire.join("reader", lambda _node_id, _up: None)
+    story.run(50 * MS)
+    story.isolate(first)
+    story.write(5)  # reaches the first alone
+    story.run(20 * MS)
+    waiting: list[tuple[effects.Read, bytes]] = []
+
+    def hold(read: effects.Read, _process: int) -> None:
+        data = first.disk.read(read.handle, read.position, read.length)
+        waiting.append((read, data))
+
+    forget_what_is_in_memory(first)
+    first._read = hold  # type: ignore[method-assign]
+    part = messages.FetchPartition(partition=0, fetch_offset=3, partition_max_bytes=4_096)
+    topics = [messages.FetchTopic(topic=TOPIC, partitions=[part])]
+    read: list[messages.FetchResponse] = []
+    story.wire.ask("reader", first.node_id, messages.FetchRequest(topics=topics), read.append)
+    assert story.run_until(lambda: bool(waiting))
+    assert story.run_until(lambda: story.record(0).leader != first.node_id)
+    story.network.heal()
+    assert story.run_until(lambda: not story.producer.unresolved)
+    story.until_in_sync(first, second, third)
+    story.brokers[story.record(0).leader].kill()
+    if story.record(0).leader != first.node_id:
+        next(b for b in (second, third) if b.node is not None).kill()
+    story.until_led_by(first)
+    del first._read
+    first.disk.cold = 0.0
+    for asked, data in waiting:
+        first.step(events.ReadsDone((events.ReadDone(asked.number, data, 0, 1),)))
+    assert story.run_until(lambda: bool(read))
+    log = story.log(first.node_id, 0)
+    records = bytes(read[0].responses[0].partitions[0].records or b"")
+    end = batches_of(records)[-1].next_offset if records else 3
+    assert records == bytes_between(log, 3, end)
+    story.settle()
+
+
+def forget_what_is_in_memory(broker: Broker) -> None:
+    """From now on every read of this broker's logs waits for the device."""
+    broker.disk.cold = 1.0
+    for partition in broker.running.partitions:
+        partition.replica.log.share(Budget(0))
