@@ -10,6 +10,7 @@ cdef class Route:
     cdef public Term term
     cdef public int32_t leader
     cdef public int32_t leader_epoch
+    cdef public bint closed
     cdef uint64_t stamp         # of the last request that named it
     cdef int32_t item           # its entry there
 

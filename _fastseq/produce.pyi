@@ -22,6 +22,7 @@ class Route:
     term: Term | None
     leader: int
     leader_epoch: int
+    closed: bool
     def __init__(self) -> None: ...
 
 @disjoint_base

@@ -40,6 +40,7 @@ cdef enum:
     ACKS_NONE = 0
     UNKNOWN_TOPIC_OR_PARTITION = 3
     NOT_LEADER_OR_FOLLOWER = 6
+    INVALID_TOPIC = 17
     INVALID_REQUIRED_ACKS = 21
     OUT_OF_ORDER_SEQUENCE_NUMBER = 45
     TRANSACTIONAL_ID_AUTHORIZATION_FAILED = 53
@@ -53,7 +54,10 @@ cdef uint64_t last_request = 0
 
 
 cdef class Route:
-    """One partition of this broker: the term, if it is led here, else who leads it."""
+    """One partition of this broker: the term, if it is led here, else who leads it.
+
+    `closed` keeps clients out of a topic that brokers write themselves.
+    """
 
     def __init__(self):
         self.leader = self.leader_epoch = -1
@@ -225,6 +229,9 @@ cdef class ProduceTurn(Turn):
             route = routes[index]
         if route is None:
             slot_refuse(self.answers, answer, slot, UNKNOWN_TOPIC_OR_PARTITION)
+            return 0
+        if route.closed:
+            slot_refuse(self.answers, answer, slot, INVALID_TOPIC)
             return 0
         if route.term is None:
             answer.slots[slot].leader = route.leader

@@ -13,6 +13,7 @@ from itertools import islice
 
 from _fastseq.produce import Routes
 from cluster.core import records
+from cluster.core.defaults import INTERNAL_TOPICS
 from cluster.core.effects import Sync
 from cluster.core.events import Change
 from cluster.core.image import PartitionId
@@ -228,6 +229,7 @@ class Replicas:
         partition = Partition(replica, self._around)
         self._partitions[key] = partition
         self._by_name[(topic.name, key[1])] = partition
+        partition.route.closed = topic.name in INTERNAL_TOPICS
         self.routes.add(topic.name, key[1], partition.route)
         self._by_token[self._token] = partition
         return partition
