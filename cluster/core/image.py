@@ -46,10 +46,16 @@ class Image:
     topics_by_id: dict[str, records.TopicRecord] = field(default_factory=dict)
     partitions: dict[PartitionId, Versioned[records.PartitionRecord]] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
+    topic_changes: dict[str, int] = field(default_factory=dict)
+    """By topic id, the number of the last change to the topic or one of its partitions."""
+    member_change: int = 0
+    """The number of the last change to who is in the cluster and alive."""
+    _changes: int = 0
 
     def apply(self, change: Change) -> None:
         """Take one key's new state; a key of an unknown kind is remembered by version only."""
         self.revision = max(self.revision, change.version)
+        self._changes += 1
         if change.value is None:
             self.versions.pop(change.key, None)
         else:
@@ -110,6 +116,8 @@ class Image:
             self.producer_ids = _versioned(records.ProducerIds, change)
 
     def _apply_item(self, prefix: str, rest: str, change: Change) -> None:
+        if prefix in (records.BROKERS, records.SESSIONS, records.FENCES):
+            self.member_change = self._changes
         if prefix == records.BROKERS:
             _keep(self.brokers, int(rest), _versioned(records.Registration, change))
         elif prefix == records.SESSIONS:
@@ -121,14 +129,20 @@ class Image:
         elif prefix == records.PARTITIONS:
             topic_id, _, index = rest.partition("/")
             record = _versioned(records.PartitionRecord, change)
+            if record is None:
+                self.topic_changes.pop(topic_id, None)  # the topic goes with its partitions
+            else:
+                self.topic_changes[topic_id] = self._changes
             _keep(self.partitions, (topic_id, int(index)), record)
 
     def _apply_topic(self, name: str, topic: Versioned[records.TopicRecord] | None) -> None:
         before = self.topics.get(name)
         if before is not None:
             self.topics_by_id.pop(before.value.topic_id, None)
+            self.topic_changes.pop(before.value.topic_id, None)
         _keep(self.topics, name, topic)
         if topic is not None:
+            self.topic_changes[topic.value.topic_id] = self._changes
             self.topics_by_id[topic.value.topic_id] = topic.value
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from cluster import errors
 from cluster.core.calls import Call
@@ -58,6 +59,8 @@ class ClusterMetadata:
         self._create = create
         self._internal_partitions = internal_partitions
         self._waiting: list[_Waiting] = []
+        self._kept: dict[str, dict[tuple[int, int], tuple[tuple[int, int], bytes]]] = {}
+        """By topic id, version and operations: the change that it shows, and the encoded topic."""
 
     # -- brokers ------------------------------------------------------------------------------
 
@@ -144,27 +147,46 @@ class ClusterMetadata:
         else:
             assert request.topics is not None
             wishes = request.topics
-        return [self._topic(call, wish, operations, refused) for wish in wishes]
+        topics: list[messages.MetadataResponseTopic | bytes] = []
+        for wish in wishes:
+            topic = self._wanted(wish)
+            if topic is not None:
+                topics.append(self._encoded(topic, call.header.api_version, operations))
+            elif not call.native and wish.name in INTERNAL_TOPICS:
+                topics.append(self._virtual(wish.name, operations))
+            else:
+                topics.append(self._missing(call, wish, refused))
+        return cast("list[messages.MetadataResponseTopic]", topics)  # the type is `spliced`
 
-    def _topic(
-        self,
-        call: Call,
-        wish: messages.MetadataRequestTopic,
-        operations: int,
-        refused: dict[str, int],
+    def _missing(
+        self, call: Call, wish: messages.MetadataRequestTopic, refused: dict[str, int]
     ) -> messages.MetadataResponseTopic:
-        topic, native, version = self._wanted(wish), call.native, call.header.api_version
-        if topic is None and not native and wish.name in INTERNAL_TOPICS:
-            return self._virtual(wish.name, operations)
-        if topic is None:
-            code = self._unknown(wish).number
-            if wish.name is not None:
-                code = refused.get(wish.name, code)
-            return messages.MetadataResponseTopic(
-                error_code=code,
-                name=wish.name or (None if version >= NULL_NAMES_SINCE else ""),
-                topic_id=wish.topic_id,
-            )
+        code = self._unknown(wish).number
+        if wish.name is not None:
+            code = refused.get(wish.name, code)
+        no_name = None if call.header.api_version >= NULL_NAMES_SINCE else ""
+        return messages.MetadataResponseTopic(code, wish.name or no_name, wish.topic_id)
+
+    def _encoded(self, topic: TopicRecord, version: int, operations: int) -> bytes:
+        """One topic in an answer, kept until something that it says has changed."""
+        changed = (
+            self._image.topic_changes.get(topic.topic_id, -1),
+            self._image.member_change,
+        )
+        kept = self._kept.setdefault(topic.topic_id, {})
+        known = kept.get((version, operations))
+        if known is None or known[0] != changed:
+            data = codec.encode_element(apis.METADATA, version, self._topic(topic, operations))
+            known = kept[version, operations] = (changed, data)
+            self._forget_deleted()
+        return known[1]
+
+    def _forget_deleted(self) -> None:
+        if len(self._kept) > 2 * len(self._image.topics) + 16:
+            known = self._image.topics_by_id
+            self._kept = {key: kept for key, kept in self._kept.items() if key in known}
+
+    def _topic(self, topic: TopicRecord, operations: int) -> messages.MetadataResponseTopic:
         partitions = []
         for key in self._image.partitions_of(topic):
             record = self._image.partitions.get(key)

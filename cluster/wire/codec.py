@@ -102,6 +102,12 @@ def decode_response(api_key: int, version: int, frame: Data) -> tuple[int, Messa
     return correlation_id, body
 
 
+def encode_element(api_key: int, version: int, element: Message) -> bytes:
+    """Encode one element of an array in a response, to be spliced into several of them."""
+    pieces: list[Piece] = []
+    return _join(_element_encoder(type(element), api_key, version), element, pieces)
+
+
 def api_versions_fallback(correlation_id: int) -> bytes:
     """Answer ApiVersions of a version we do not serve, in version 0, which all read (KIP-511)."""
     api = APIS[API_VERSIONS]
@@ -168,3 +174,9 @@ def _response_encoder(api_key: int, version: int) -> tuple[bool, Encode]:
     api = _api(api_key, version, -1)
     encode = compile_encoder(api.response, version, version >= api.flexible_since)
     return _tags_in_response_header(api_key, version), encode
+
+
+@cache
+def _element_encoder(element: type[Message], api_key: int, version: int) -> Encode:
+    api = _api(api_key, version, -1)
+    return compile_encoder(element, version, version >= api.flexible_since)

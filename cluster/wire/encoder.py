@@ -1,8 +1,9 @@
 """Generates the encoder of one message at one version: one straight-line function.
 
 `encode(message, put)` hands the pieces of the encoding to `put` in order; joined, they are the
-bytes. Records go through as the buffer they are, so that joining is their only copy. WireError for
-null where the version does not allow it.
+bytes. Records go through as the buffer they are, so that joining is their only copy. Elements of a
+`spliced` type may be there already encoded, as bytes. WireError for null where the version does not
+allow it.
 """
 
 from __future__ import annotations
@@ -107,6 +108,10 @@ class _Encoder:
             return
         element = code.name("element")
         with code.block(f"for {element} in {value}:"):
+            if isinstance(item, type) and item.spliced:
+                with code.block(f"if type({element}) is bytes:"):
+                    code.line(f"{put}({element})")
+                    code.line("continue")
             self._write(item, element, put)
 
     def _tagged(self, tagged: list[Field], source: str, put: str) -> None:

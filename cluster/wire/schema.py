@@ -20,7 +20,7 @@ from __future__ import annotations
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, dataclass_transform, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Union, dataclass_transform, get_args, get_origin
 
 import msgspec
 
@@ -75,6 +75,9 @@ class Tag(msgspec.Struct, frozen=True):
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
 class Message(msgspec.Struct, frozen=True, gc=False):
     """Base of every message and of every struct inside one."""
+
+    spliced: ClassVar[bool] = False
+    """Whether an array of these may hold bytes, made by `codec.encode_element`, in their place."""
 
 
 WireType = Fixed | Kind | Array | type[Message]

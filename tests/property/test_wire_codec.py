@@ -12,9 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from cluster.wire.apis import APIS, FAULT
-from cluster.wire.codec import decode_request, decode_response, encode_request, encode_response
-from cluster.wire.messages import ApiVersionsResponse
+from cluster.wire.apis import APIS, FAULT, METADATA
+from cluster.wire.codec import (
+    decode_request,
+    decode_response,
+    encode_element,
+    encode_request,
+    encode_response,
+)
+from cluster.wire.messages import ApiVersionsResponse, MetadataResponse
 from cluster.wire.primitives import WireError
 from cluster.wire.schema import (
     NO_UUID,
@@ -156,6 +162,25 @@ def comparable(message: Any) -> Any:
 def ours_alone(field: Field) -> bool:
     """Whether no client of Kafka knows this field."""
     return field.tag is not None and field.tag >= OUR_TAGS
+
+
+@pytest.mark.parametrize("version", range(13))
+@few
+@given(data=st.data())
+def test_elements_that_are_encoded_already_are_the_same_bytes(
+    version: int, data: st.DataObject
+) -> None:
+    response = data.draw(messages(MetadataResponse, version))
+    assert isinstance(response, MetadataResponse)
+    elements = [encode_element(METADATA, version, topic) for topic in response.topics]
+    kept = data.draw(st.lists(st.booleans(), min_size=len(elements), max_size=len(elements)))
+    mixed = [
+        element if known else topic
+        for element, topic, known in zip(elements, response.topics, kept, strict=True)
+    ]
+    spliced = structs.replace(response, topics=mixed)
+    whole = encode_response(METADATA, version, 7, response)
+    assert encode_response(METADATA, version, 7, spliced) == whole
 
 
 @pytest.mark.parametrize(("key", "version"), CASES)

@@ -175,3 +175,45 @@ def test_client_software_needs_a_name_as_kafka_takes_it(world: World, name: str)
     (answer,) = world.ask(1, messages.ApiVersionsRequest(), version=2)
     assert isinstance(answer, messages.ApiVersionsResponse)
     assert answer.error_code == 0
+
+
+def test_what_is_kept_of_an_answer_is_made_anew_when_it_has_changed(world: World) -> None:
+    asked = world.controller()
+    away = next(node_id for node_id in world.nodes if node_id != asked)
+
+    def shown() -> messages.MetadataResponseTopic:
+        first, again = (ask(world, TOPIC, node_id=asked).topics[0] for _ in range(2))
+        image = world.nodes[asked].image
+        service = world.nodes[asked].services.metadata
+        assert first == again == service._topic(image.topics[TOPIC].value, OPERATIONS_UNKNOWN)
+        return first
+
+    assert shown().partitions[0].offline_replicas == []
+    world.kill(away)
+    world.run(1_500)
+    gone = shown().partitions[0]
+    assert gone.offline_replicas == [away]
+    assert gone.leader_id != away
+    world.start(away)
+    world.run(3_000)
+    assert shown().partitions[0].offline_replicas == []
+    assert sorted(shown().partitions[0].isr_nodes) == [1, 2, 3]
+    wish = messages.CreatePartitionsTopic(TOPIC, 3, None)
+    world.ask(1, messages.CreatePartitionsRequest([wish]))
+    assert len(shown().partitions) == 3
+    first_id = shown().topic_id
+    state = messages.DeleteTopicState(name=TOPIC)
+    world.ask(asked, messages.DeleteTopicsRequest(topics=[state]))
+    assert codes(ask(world, TOPIC, allowed=False)) == {TOPIC: 3}
+    assert world.create() == 0
+    assert shown().topic_id != first_id
+
+
+def test_nothing_is_kept_of_topics_that_are_gone(world: World) -> None:
+    for number in range(40):
+        name = f"t{number}"
+        assert codes(ask(world, name)) == {name: 0}
+        state = messages.DeleteTopicState(name=name)
+        world.ask(1, messages.DeleteTopicsRequest(topics=[state]))
+    assert len(world.nodes[1].services.metadata._kept) <= 20
+    assert len(world.nodes[1].image.topic_changes) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from msgspec import field
 
@@ -66,6 +66,7 @@ class MetadataResponsePartition(Message):
 class MetadataResponseTopic(Message):
     """One topic with all its partitions."""
 
+    spliced: ClassVar[bool] = True
     error_code: Int16 = 0
     name: Annotated[str | None, NullableSince(12)] = ""
     topic_id: Annotated[Uuid, Since(10)] = NO_UUID
