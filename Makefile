@@ -22,7 +22,6 @@ lint: $(DEV)  ## ruff, cython-lint, codespell
 	$(BIN)/ruff format --check
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint _fastseq
 	$(BIN)/codespell
-
 format: $(DEV)  ## rewrite Python and Cython sources in the one style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
@@ -31,7 +30,6 @@ format: $(DEV)  ## rewrite Python and Cython sources in the one style
 types: $(DEV)  ## mypy --strict, and the stubs against the compiled modules
 	$(PY) -m mypy
 	$(PY) -m mypy.stubtest _fastseq --allowlist tests/tidy/stubtest-allowlist.txt
-
 contracts: $(DEV)  ## imports point one way, the core is sans-IO
 	$(BIN)/lint-imports --no-logo --no-cache
 
@@ -41,15 +39,15 @@ bench: $(DEV)  ## every benchmark at full size (ARGS="cluster" or any part of a 
 	$(PY) -m benchmarks $(ARGS)
 bench-smoke: $(DEV)  ## every benchmark on tiny inputs, so that none rots
 	$(PY) -m benchmarks --smoke
+bench-kafka: $(DEV)  ## Apache Kafka and ours side by side (needs Java and Maven)
+	$(PY) -m benchmarks.kafka $(ARGS)
 bench-fastseq: $(DEV)  ## the hot path alone
 	$(PY) -m benchmarks.micro.fastseq $(ARGS)
 
 sim: $(DEV)  ## simulate a cluster (ARGS="--seed N")
 	$(PY) -m tests.sim $(ARGS)
-
 soak: $(BUILT)  ## the demo RUNS times in a row (20), ends at the first that is not exact
 	@for n in $$(seq $(or $(RUNS),20)); do echo "run $$n"; $(BIN)/oncelog demo $(ARGS) || exit 1; done
-
 mutants: $(DEV)  ## break each rule in turn: the model and the simulator must notice
 	$(PY) -m tests.model --all && $(PY) -m tests.mutants $(ARGS)
 sanitize: $(DEV)  ## the extension under ASan and UBSan: its tests, then SECONDS (600) of fuzzing
