@@ -30,6 +30,7 @@ from cluster.limits import (
     PRODUCER_BYTES_MAX,
     PRODUCER_EXPIRATION_MS,
     REPLICAS_MAX,
+    SCRUB_BYTES_PER_SECOND,
 )
 
 Flush = Literal["batch", "os"]
@@ -172,6 +173,10 @@ class BrokerConfig:
     min_insync_replicas: Annotated[int, _min_insync] = 2
     flush: Annotated[Flush, _flush] = "batch"
     segment_bytes: Annotated[int, _segment_bytes] = 1024 * 1024 * 1024
+    scrub_bytes_per_second: Annotated[int, _integer(0, 2**40, "bytes per second")] = (
+        SCRUB_BYTES_PER_SECOND
+    )
+    """How fast stored batches are checked again in the background; 0 is never."""
     replica_lag_time_max_ms: Annotated[int, _integer(100, 3_600_000, "milliseconds")] = 1_000
     heartbeat_ms: Annotated[int, _integer(10, 10_000, "milliseconds")] = 100
     heartbeat_timeout_ms: Annotated[int, _integer(20, 60_000, "milliseconds")] = 300

@@ -258,6 +258,42 @@ BROKER_METRICS: Sequence[BrokerMetric] = (
         lambda o: sum(p.replica.log.doubtful for p in o.node.partitions),
     ),
     BrokerMetric(
+        "oncelog_partitions_damaged", "gauge",
+        "Replicas that cannot read what they had synced and found no leader yet to fetch it from.",
+        lambda o: sum(p.replica.log.damage is not None for p in o.node.partitions),
+    ),
+    BrokerMetric(
+        "oncelog_damage_found_total", "counter", "Logs that the scrubber found damaged.",
+        lambda o: o.node.scrubber.found,
+    ),
+    BrokerMetric(
+        "oncelog_scrubbed_bytes_total", "counter", "Bytes of logs that were checked again.",
+        lambda o: o.node.scrubber.bytes,
+    ),
+    BrokerMetric(
+        "oncelog_scrub_rounds_total", "counter", "Rounds of the scrubber over all logs.",
+        lambda o: o.node.scrubber.rounds,
+    ),
+    BrokerMetric(
+        "oncelog_logs_opening", "gauge", "Logs that are being opened and have no role yet.",
+        lambda o: o.node.replicas.opening,
+    ),
+    BrokerMetric(
+        "oncelog_recovery_bytes_total", "counter",
+        "Bytes read to open logs: checked after a stop that was not clean, and replayed.",
+        lambda o: o.node.logs.opened_bytes,
+    ),
+    BrokerMetric(
+        "oncelog_recovery_milliseconds_total", "counter",
+        "How long logs took to open, each from its first step to its last.",
+        lambda o: o.node.logs.opened_ms,
+    ),
+    BrokerMetric(
+        "oncelog_recovery_cut_bytes_total", "counter",
+        "Bytes that openings cut from the ends of logs.",
+        lambda o: o.node.logs.cut_bytes,
+    ),
+    BrokerMetric(
         "oncelog_partitions_offline", "gauge", "Replicas that the disk keeps from being opened.",
         lambda o: len(o.node.replicas.offline),
     ),

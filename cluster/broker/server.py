@@ -277,6 +277,12 @@ class Broker:
         """The one line on standard output: this broker serves, here."""
         for directory, found in self.node.logs.recoveries:
             log.warning("recovery of %s: %s", directory, told(found))
+        logs = self.node.logs
+        if logs.opened_bytes:
+            log.info(
+                "%d logs opened, %d bytes read and replayed in %d ms of work",
+                logs.opened_logs, logs.opened_bytes, logs.opened_ms,
+            )  # fmt: skip
         ready = {
             "event": "ready",
             "node_id": self._config.node_id,
@@ -336,6 +342,7 @@ def node_settings(config: BrokerConfig, listens: Listens, metrics_url: str | Non
         kafka=_advertised(config, listens),
         metrics=metrics_url,
         lag_ms=config.replica_lag_time_max_ms,
+        scrub_bytes_per_second=config.scrub_bytes_per_second,
         allow_faults=config.allow_faults,
         topics=topic_defaults(config),
         groups=config.groups,
@@ -372,7 +379,13 @@ def told(found: Recovery) -> str:
     """What recovery of a log did, in words."""
     notes = list(found.notes)
     if found.cut_bytes:
+        kept = f", kept in {', '.join(found.kept)}" if found.kept else ""
         notes.append(
-            f"{found.cut_bytes} bytes were cut at offset {found.next_offset}: {found.reason}"
+            f"{found.cut_bytes} bytes were cut at offset {found.next_offset}: {found.reason}{kept}"
+        )
+    if found.damage:
+        notes.append(
+            f"what was synced cannot be read from offset {found.damage.offset} on:"
+            f" {found.damage.reason}; it is kept until another replica leads"
         )
     return "; ".join(notes)

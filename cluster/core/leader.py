@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from _fastseq.batch import whole_batches
 from _fastseq.waiters import Term
@@ -31,6 +32,7 @@ from cluster.core.sweep import Sweep
 from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
 from cluster.storage.disk import DiskError
 from cluster.storage.reading import Cold, Fetched, Parts
+from cluster.storage.walking import check_window
 from cluster.wire import stream
 
 
@@ -302,7 +304,18 @@ class Leader:
                     break
                 for part in parts:
                     _, upto = whole_batches(part, 0, len(part), end)
+                    if check_window(part, follower.sent).reason:
+                        self._damaged(follower.sent)
+                        return
                     self._push(follower, follower.sent, upto, memoryview(part))
+
+    def _damaged(self, offset: int) -> None:
+        """What is stored is not what was: no follower gets it, the next look ends this term."""
+        log = self.replica.log
+        with suppress(DiskError):
+            place = log.scrub.examine(offset)
+            if place is not None:
+                log.mark_damaged(place)
 
     def _stored(self, follower: FollowerStream, size: int) -> Parts:
         """What follows in the log. Nothing yet if it is being read from the disk, and nothing if
@@ -315,6 +328,7 @@ class Leader:
         try:
             found = log.read_now(follower.sent, size, log.next_offset, have)
         except DiskError:
+            self._damaged(follower.sent)
             return ()
         if not isinstance(found, Cold):
             return found

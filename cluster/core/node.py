@@ -33,6 +33,7 @@ from cluster.core.producer_budget import ProducerBudget
 from cluster.core.producers import ProducerIds
 from cluster.core.replica import Around
 from cluster.core.requests import Requests
+from cluster.core.scrub import Scrubber
 from cluster.core.services import Services
 from cluster.core.settings import NodeSettings
 from cluster.core.stopping import Stopping
@@ -73,6 +74,9 @@ class Node:
             topics=self.services.topics,
         )  # fmt: skip
         self.producer_budget = ProducerBudget(settings.producer_bytes_max)
+        self.scrubber = Scrubber(
+            around.reads, self.replicas.all, bytes_per_second=settings.scrub_bytes_per_second
+        )
         self.peers = Peers(self.replicas, self.out)
         self.syncs = SyncTimes()
         self._stopping: Stopping | None = None
@@ -273,6 +277,7 @@ class Node:
             self.membership.look(now_ms)
         if self.serving:
             self.replicas.look(now_ms)
+            self.scrubber.look(now_ms)
             self.producer_ids.refill()
             self._sweep(now_ms)
         self.coordinator.follow(now_ms)

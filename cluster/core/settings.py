@@ -10,7 +10,7 @@ from cluster.core.group_state import GroupSettings
 from cluster.core.logs import Logs, NewIds
 from cluster.core.membership import Introduction
 from cluster.core.records import Registration
-from cluster.limits import PRODUCER_BYTES_MAX
+from cluster.limits import PRODUCER_BYTES_MAX, SCRUB_BYTES_PER_SECOND
 
 
 def accept_any(_config: Mapping[str, str]) -> None:
@@ -31,6 +31,7 @@ class NodeSettings:
     kafka: str | None = None
     metrics: str | None = None
     lag_ms: int = 1_000
+    scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND
     allow_faults: bool = False
     topics: TopicDefaults = field(default_factory=TopicDefaults)
     check_config: CheckConfig = accept_any

@@ -24,12 +24,13 @@ from cluster.storage.budget import Budget
 from cluster.storage.checkpoint import format_epochs
 from cluster.storage.claim import mark, mark_failed_sync, unmark
 from cluster.storage.cold import ColdReads
-from cluster.storage.damage import Damage, Place, mark_damage
+from cluster.storage.damage import Damage, Place
 from cluster.storage.disk import EIO, Buffer, Disk, DiskError, replace_file
 from cluster.storage.epochs import Epochs
 from cluster.storage.reading import Cold, Fetched, Missing, Parts, joined
-from cluster.storage.repair import cut_away
+from cluster.storage.repair import Damaged
 from cluster.storage.replay import Rebuild
+from cluster.storage.scrub import Scrub
 from cluster.storage.segment import Segment
 from cluster.storage.segments import Segments
 from cluster.storage.settings import LogConfig
@@ -66,8 +67,7 @@ class Log:
         self.table = table
         self.lane = Lane(table, epochs.last_epoch, config.max_message_bytes)
         self.failed = False
-        self.damage = damage
-        self._damaged: Place | None = None
+        self._damaged = Damaged(disk, directory, segments, snapshots, damage)
         self.doubtful = disk.exists(f"{directory}/{names.DOUBTFUL}")
         self._disk = disk
         self._segments = segments
@@ -78,7 +78,8 @@ class Log:
         self._rebuild = Rebuild(table, snapshots, segments)
         self._tail = Tail(config.tail_bytes)
         self._cold = ColdReads()
-        self._closed = False
+        self.scrub = Scrub(segments, self._cold)
+        self.closed = False
 
     def share(self, budget: Budget) -> None:
         """Keep no more in memory for readers than this leaves, with the other logs of a broker."""
@@ -196,7 +197,7 @@ class Log:
                 mark_failed_sync(self._disk, self.directory, self._book.synced_end)
 
     def _check_writable(self) -> None:
-        if self.failed or self._closed or self.damage is not None:
+        if self.failed or self.closed or self.damage is not None:
             raise DiskError(EIO, self.directory, "append")
         assert not self.rebuilding, "the table is that of the log's end"
 
@@ -279,9 +280,10 @@ class Log:
                 return self._cold.ask(segment, found, self.generation)
             if found is not None:
                 return found
-            if segment.next_offset >= limit_offset:
+            later = self._segments.since(offset)[1:]  # after a hole, as compaction leaves
+            if not later or later[0].base_offset >= limit_offset:
                 return []
-            offset, have = segment.next_offset, None  # a hole, as compaction leaves
+            offset, have = later[0].base_offset, None
 
     def _still(self, have: Fetched | None, segment: Segment) -> tuple[Missing, Buffer] | None:
         """What was read, unless the log was cut meanwhile: then it may be what was cut (rule 8)."""
@@ -338,35 +340,27 @@ class Log:
         self._start_offset = min(self._start_offset, end)
         return end
 
-    def mark_damaged(self, place: Place) -> None:
-        """A batch that was synced cannot be read: say so durably, and take nothing more (rule 7).
+    @property
+    def damage(self) -> Damage | None:
+        """What is known to be unreadable of what was synced; nothing is appended behind it."""
+        return self._damaged.damage
 
-        Nothing is cut before `cut_damage`.
-        """
-        if self.damage is None and place.offset < self.recovery_point:
-            end = self.next_offset
-            epoch = self._epochs.epoch_at(end - 1)
-            self.damage, self._damaged = Damage(place.offset, end, epoch, place.reason), place
-            with suppress(DiskError):  # the next opening has to find it again
-                mark_damage(self._disk, self.directory, self.damage)
+    def mark_damaged(self, place: Place) -> None:
+        """A batch that was synced cannot be read: nothing is cut before `cut_damage` (rule 7)."""
+        if place.offset < self.recovery_point:
+            self._damaged.mark(place, self.next_offset, self._epochs)
 
     def cut_damage(self, now_ms: int) -> int:
         """Cut at the first batch that cannot be read, and answer that end: a leader has the rest.
 
         What is cut is kept aside, and the replica doubtful from before the cut on.
         """
-        assert self.damage is not None, "there is damage"
         self.mark_doubtful()
-        end = self._segments.active
-        place = self._damaged or Place(end, end.size, end.next_offset, self.damage.reason)
         with self._failed_on_error():
-            cut_away(self._disk, self.directory, self._segments, self._snapshots, place)
-            place.segment.rewrite_end()
-            self._cut(place.offset, now_ms)
-            for marker in (names.FAILED_SYNC, names.DAMAGED):
-                unmark(self._disk, self.directory, marker)
-        self.failed, self.damage, self._damaged = False, None, None
-        return place.offset
+            end = self._cut(self._damaged.cut(), now_ms)
+            self._damaged.forget()
+        self.failed = False
+        return end
 
     def truncate_fully(self, start_offset: int, now_ms: int) -> None:
         """Forget everything and begin anew at `start_offset`, durably."""
@@ -402,13 +396,13 @@ class Log:
 
         Each must come back through `synced`, also after `close`.
         """
-        if self.failed or self._closed or self.damage is not None:
+        if self.failed or self.closed or self.damage is not None:
             return []
         return self._book.requests(active=self.config.flush == "batch")
 
     def synced(self, segment_base: int, generation: int, end: int, errno: int) -> bool:
         """Take a sync worker's result; True if `synced_end` moved. An error fences the log."""
-        if not self._book.completed(segment_base, generation) or self._closed:
+        if not self._book.completed(segment_base, generation) or self.closed:
             return False
         if errno:
             self._fail()
@@ -494,13 +488,13 @@ class Log:
 
         With `clean` the log opens clean next time, unless this raises DiskError.
         """
-        if self._closed:
+        if self.closed:
             return
         try:
             if clean and self.damage is None:  # damaged, it is checked again in any case
                 self.checkpoint()
         finally:
-            self._closed = True
+            self.closed = True
             self._tail.clear()
             self._book.close()
             self._segments.close()

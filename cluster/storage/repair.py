@@ -144,6 +144,48 @@ class Repair:
         self.cut_to_offset = max(self.cut_to_offset, lost_to, claimed, end)
 
 
+class Damaged:
+    """What one log knows to be damaged below its synced end, and how it is given up."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        directory: str,
+        segments: Segments,
+        snapshots: Snapshots,
+        damage: Damage | None,
+    ) -> None:
+        """With `damage` the segments act already as if they ended there."""
+        self.damage = damage
+        self._place: Place | None = None
+        self._files = (disk, directory, segments, snapshots)
+
+    def mark(self, place: Place, end: int, epochs: Epochs) -> None:
+        """Say so, durably; the log still has the `end` that it had, for whoever hands over."""
+        if self.damage is None:
+            epoch = epochs.epoch_at(end - 1)
+            self.damage, self._place = Damage(place.offset, end, epoch, place.reason), place
+            disk, directory, _, _ = self._files
+            with suppress(DiskError):  # the next opening, or the next look, finds it again
+                mark_damage(disk, directory, self.damage)
+
+    def cut(self) -> int:
+        """End the files where the damage begins, and answer that offset."""
+        assert self.damage is not None, "there is damage"
+        end = self._files[2].active
+        place = self._place or Place(end, end.size, end.next_offset, self.damage.reason)
+        cut_away(*self._files, place)
+        place.segment.rewrite_end()
+        return place.offset
+
+    def forget(self) -> None:
+        """The log ends where the damage began, durably: what a sync left open went with it."""
+        disk, directory, _, _ = self._files
+        for marker in (names.FAILED_SYNC, names.DAMAGED):
+            unmark(disk, directory, marker)
+        self.damage = self._place = None
+
+
 def cut_away(
     disk: Disk, directory: str, segments: Segments, snapshots: Snapshots, place: Place
 ) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from _fastseq.batch import (
     scan,
 )
 from cluster.limits import SCAN_WINDOW_BYTES
-from cluster.storage.disk import Disk
+from cluster.storage.disk import Buffer, Disk
 
 Result = TypeVar("Result")
 
@@ -75,7 +75,15 @@ def walk_batches(
         length = SCAN_WINDOW_BYTES
 
 
-def _before_gap(data: bytes, expected_offset: int, *, check_crc: bool) -> Scan:
+def check_window(data: Buffer, expected_offset: int) -> Scan:
+    """A scan of a broker's own batches by all that can be wrong: checksums and missing offsets."""
+    found = scan(data, 0, len(data), expected_offset)
+    if found.next_offset - expected_offset != found.records:
+        return _before_gap(data, expected_offset, check_crc=True)
+    return found
+
+
+def _before_gap(data: Buffer, expected_offset: int, *, check_crc: bool) -> Scan:
     """A scan of the batches before the first that leaves offsets out."""
     position, offset = 0, expected_offset
     while True:
