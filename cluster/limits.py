@@ -69,9 +69,14 @@ READ_THREADS = 4  # reads of the disk at once: enough to keep a device with a qu
 READ_POOL_BYTES = 16 * 1024 * 1024  # bytes of read buffers kept for the next read
 INDEX_BYTES_AT_ONCE = 16 * 1024  # bytes of an index looked at in place: larger ones are loaded
 SCAN_WINDOW_BYTES = 4 * 1024 * 1024  # bytes read at once to check or replay a segment
+INDEX_BYTES_MAX = 10 * 1024 * 1024  # bytes of an index file, then a segment is full: as Kafka's
 OPEN_SEGMENTS_MAX = 4  # files per log held open only for reading; the active one comes on top
 CUT_BYTES_KEPT = 64 * 1024 * 1024  # bytes kept of what one cut took from the end of a segment
 CUTS_KEPT = 2  # cuts per log of which the bytes are kept: the newest, and the one before
+RETENTION_MS = 7 * 24 * 3600 * 1000  # ms a record is kept: Kafka's default, a week
+RETENTION_CHECK_MS = 300_000  # ms in which every log is asked once what may go: Kafka's default
+SEGMENTS_DROPPED_PER_LOOK = 8  # segments renamed away at one look, 1 ms each: a step is short
+DELETE_DELAY_MS = 60_000  # ms until a deleted file's bytes go, for who still reads: Kafka's default
 SNAPSHOTS_KEPT = 3  # newest snapshots of producers kept per log: the last may be torn or cut off
 
 # Metadata store

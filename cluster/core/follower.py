@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from cluster.core.intake import Intake
 from cluster.core.records import PartitionRecord
 from cluster.core.replica import Around, Replica
 from cluster.limits import STREAM_RETRY_MS
@@ -45,6 +46,8 @@ class Follower:
         self._start_acked = -1
         self._whole_at = 0
         self._ask_again_ms = now_ms
+        self._intake: Intake | None = None
+        self._anew = self._began_anew = False
         replica.log.lane.leader_epoch = self.epoch  # nothing of a later epoch may be pushed
         self.ask(now_ms)
 
@@ -55,7 +58,7 @@ class Follower:
 
     def ask(self, now_ms: int) -> None:
         """Open a stream: say what this log holds, durably."""
-        self._open, self._acked = False, -1
+        self._open, self._acked, self._intake = False, -1, None
         replica, image = self.replica, self._around.image
         if replica.cut or replica.log.rebuilding:
             self._ask_again_ms = now_ms  # at once when the checkpoints are lowered
@@ -71,11 +74,13 @@ class Follower:
         request = stream.OpenStream(
             replica.topic_id, replica.index, self.epoch, self._stream,
             epochs=tuple(replica.log.epochs),
-            start_offset=replica.log.start_offset,
+            start_offset=max(replica.start_kept, 0),
             end_offset=replica.counted_end,
             doubtful=replica.log.doubtful,
             store_id=store_id,
             differs=self._differs,
+            first_offset=replica.log.first_offset,
+            anew=self._anew or replica.log.stateless,
         )  # fmt: skip
         self._around.out.control(self.leader, request)
 
@@ -100,10 +105,43 @@ class Follower:
         replica.commit(answer.high_watermark)
         self.acknowledge()
 
+    def offered(self, offered: stream.StateOffered, now_ms: int) -> None:
+        """This log cannot be continued: take in the state of where the leader's data begins."""
+        mine = offered.stream == self._stream and offered.leader_epoch == self.epoch
+        if not mine or not self._asked:
+            self.dropped += 1
+            return
+        self._asked, self._intake = False, Intake(self.replica, offered)
+        self._go_on_taking(self._intake, now_ms)
+
+    def state_part(self, part: stream.StatePart, now_ms: int) -> None:
+        """A part of the state arrived."""
+        intake = self._intake
+        if intake is None or part.stream != self._stream or part.leader_epoch != self.epoch:
+            self.dropped += 1
+            return
+        try:
+            if intake.take(part):
+                self._go_on_taking(intake, now_ms)
+        except DiskError:
+            self._intake = None  # asked anew when the time comes
+
+    def _go_on_taking(self, intake: Intake, now_ms: int) -> None:
+        """Ask for the next part, or begin the log anew: then a stream can follow."""
+        if not intake.complete:
+            self._around.out.control(self.leader, intake.next(now_ms))
+            return
+        self._intake, self._ask_again_ms = None, now_ms + STREAM_RETRY_MS
+        with suppress(DiskError):
+            if intake.install(now_ms):
+                self._anew, self._began_anew, self._differs = False, True, False
+                self._start = self.replica.log.start_offset
+                self.ask(now_ms)
+
     def refused(self, answer: stream.StreamRefused) -> None:
         """The leader does not know this stream: ask for another when the time comes."""
         if answer.stream == self._stream:
-            self._open = False
+            self._open, self._intake = False, None
 
     def term_begun(self, begun: stream.TermBegun, now_ms: int) -> None:
         """The leader has no stream to here: a wish came too early, or one was closed since."""
@@ -147,7 +185,9 @@ class Follower:
         """Whether the producer state is the leader's; if not, acknowledge nothing (rule 5).
 
         It is made anew from the log, and the next stream starts with that. If it differs again,
-        this replica stays out of the in-sync set, and its data is kept for whoever looks into it.
+        and the log does not go back to the first record, it begins anew with the leader's state;
+        if that does not help either, this replica stays out of the in-sync set, and its data is
+        kept for whoever looks into it.
         """
         if digest == self.replica.digest:
             self._compared, self._differs = self.replica.log.next_offset, False
@@ -156,6 +196,8 @@ class Follower:
         if not self._differs:
             with suppress(DiskError):  # the log has failed then, and is recovered as such
                 self.replica.log.rebuild_table()
+        elif self.replica.log.first_offset > 0:
+            self._anew = not self._began_anew  # what its data begins with may be what is wrong
         self._open, self._differs = False, True
         return False
 
@@ -185,9 +227,12 @@ class Follower:
     def disconnected(self, node_id: int) -> None:
         """The connection to a broker is lost; with the leader's goes the stream."""
         if node_id == self.leader:
-            self._open = False
+            self._open, self._intake = False, None
 
     def look(self, now_ms: int) -> None:
-        """The regular look: ask again for a stream that is not open."""
-        if not self._open and now_ms >= self._ask_again_ms:
+        """The regular look: ask again for a stream that is not open, or for the next of a state."""
+        if self._intake is not None:
+            if now_ms >= self._intake.ask_again_ms:
+                self._around.out.control(self.leader, self._intake.next(now_ms))
+        elif not self._open and now_ms >= self._ask_again_ms:
             self.ask(now_ms)

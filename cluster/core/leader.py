@@ -25,6 +25,7 @@ from cluster.core.append_times import AppendTimes
 from cluster.core.deletions import Deletion, Deletions, Done
 from cluster.core.effects import Put
 from cluster.core.events import Commit
+from cluster.core.handover import Handovers
 from cluster.core.image import Versioned
 from cluster.core.replica import Around, Replica
 from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
@@ -56,6 +57,7 @@ class Leader:
         """(end, done) of the broker's own batches that are not committed, in order."""
         self.began_ms = now_ms
         self._around = around
+        self._handovers = Handovers(replica, around.out)
         self._proposed: records.PartitionRecord | None = None
         self._retry_ms: int | None = None
         self._vouched: tuple[tuple[str, int], ...] = ()
@@ -174,10 +176,15 @@ class Leader:
         self.close_stream(node_id)
         value = self.record.value
         member = node_id in insync.maximal(value, self._proposed)
-        suspect = request.differs or agreed < self.replica.high_watermark
+        begins = request.anew or agreed < max(log.first_offset, request.first_offset)
+        suspect = begins or request.differs or agreed < self.replica.high_watermark
         if member and suspect and node_id not in value.doubtful:
             self._openings[node_id] = (incarnation, request)
             self._propose(insync.distrusted(value, node_id, self.replica.min_insync))
+            return
+        if begins:
+            if not self._handovers.offer(node_id, request):
+                self._refuse(node_id, request, "no producer state to begin with")
             return
         follower = self.followers.open(
             node_id,
@@ -195,6 +202,13 @@ class Leader:
         )  # fmt: skip
         self._around.out.control(node_id, opened)
         self.catch_up()
+
+    def state_wanted(self, node_id: int, incarnation: int, wanted: stream.StateWanted) -> bool:
+        """A follower asks for a part of a state; False when it was not offered that one."""
+        current = self._numbers.get(node_id) == (incarnation, wanted.stream)
+        if not current or wanted.leader_epoch != self.epoch or self.followers.get(node_id):
+            return False
+        return self._handovers.wanted(node_id, wanted)
 
     def _tell_term(self) -> None:
         """Whoever has no stream hears which one of theirs is closed, or that the term begins."""
@@ -234,6 +248,7 @@ class Leader:
 
     def close_stream(self, node_id: int) -> None:
         """The follower is gone or begins anew: nothing it acknowledged counts any more."""
+        self._handovers.close(node_id)
         freed = self.followers.close(node_id)
         self._openings.pop(node_id, None)
         link = self._around.out.links.get(node_id)
@@ -295,6 +310,7 @@ class Leader:
 
     def catch_up(self) -> None:
         """Push what followers lack, from the log, within their credit."""
+        self._handovers.go_on()
         end = self.replica.log.next_offset
         for follower in self.followers.streams():
             link = self._around.out.links.get(follower.node_id)

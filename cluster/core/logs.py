@@ -11,6 +11,7 @@ recovery point on disk is lowered before anything follows a truncation.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -75,6 +76,8 @@ class Logs:
     """What openings read, how long they took in all, and what they cut."""
     _recovery_points: dict[tuple[str, int], int] = field(default_factory=dict)
     _high_watermarks: dict[tuple[str, int], int] = field(default_factory=dict)
+    _deleted: deque[tuple[int, str]] = field(default_factory=deque)
+    """(when, path) of files that are no more but for whoever still reads them."""
     _starts: dict[tuple[str, int], int] = field(default_factory=dict)
     """What the checkpoint of log starts says, which names of files tell only for segments."""
 
@@ -196,6 +199,21 @@ class Logs:
             log.close(clean=False)
             raise
 
+    def drop_oldest(self, log: Log, now_ms: int) -> bool:
+        """Take the oldest segment of a log away if all of it is deleted. True if that was so."""
+        try:
+            paths = log.drop_oldest()
+        except DiskError:
+            return False  # tried again
+        self._deleted.extend((now_ms + log.config.delete_delay_ms, path) for path in paths)
+        return bool(paths)
+
+    def unlink_deleted(self, now_ms: int) -> None:
+        """Give the space of one deleted file back, if its time has come: a step is short."""
+        if self._deleted and self._deleted[0][0] <= now_ms:
+            with suppress(DiskError):  # the next opening of the log removes it
+                self.disk.unlink(self._deleted.popleft()[1])
+
     def mark_clean(self, incarnation: int) -> None:
         """Everything is closed: the next start may trust what it finds."""
         checkpoint.write_clean_marker(self.disk, incarnation)
@@ -233,4 +251,7 @@ def log_config(config: Mapping[str, str]) -> LogConfig:
         index_interval_bytes=int(config.get("index.interval.bytes", default.index_interval_bytes)),
         max_message_bytes=int(config.get("max.message.bytes", BATCH_BYTES_MAX)),
         flush="os" if config.get("flush") == "os" else "batch",
+        retention_ms=int(config.get("retention.ms", default.retention_ms)),
+        retention_bytes=int(config.get("retention.bytes", default.retention_bytes)),
+        delete_delay_ms=int(config.get("file.delete.delay.ms", default.delete_delay_ms)),
     )

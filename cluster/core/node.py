@@ -55,7 +55,9 @@ class Node:
         self.controller: Controller | None = None
         self.controllers_begun = 0
         self._elections_before = 0
-        around = self._around = Around(settings.node_id, self.image, self.out, settings.lag_ms)
+        around = self._around = Around(
+            settings.node_id, self.image, self.out, settings.lag_ms, settings.retention_check_ms
+        )
         self.replicas = Replicas(around, self.logs)
         self.membership: Membership | None = None
         self.requests = Requests(

@@ -262,6 +262,31 @@ class Partition:
         else:
             self.dropped += 1
 
+    def state_wanted(self, node_id: int, incarnation: int, wanted: stream.StateWanted) -> None:
+        """A follower takes in the state that it was offered; refused if that is over."""
+        leader = self.leader
+        if leader is not None and leader.state_wanted(node_id, incarnation, wanted):
+            return
+        refused = stream.StreamRefused(
+            wanted.topic_id, wanted.partition, wanted.leader_epoch, wanted.stream,
+            "not the state of this stream",
+        )  # fmt: skip
+        self._around.out.control(node_id, refused)
+
+    def state_offered(self, node_id: int, offered: stream.StateOffered, now_ms: int) -> None:
+        """The leader's answer to a log that it cannot continue."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            self.role.offered(offered, now_ms)
+        else:
+            self.dropped += 1
+
+    def state_part(self, node_id: int, part: stream.StatePart, now_ms: int) -> None:
+        """A part of the state that was asked for."""
+        if isinstance(self.role, Follower) and self.role.leader == node_id:
+            self.role.state_part(part, now_ms)
+        else:
+            self.dropped += 1
+
     def stream_refused(self, node_id: int, answer: stream.StreamRefused) -> None:
         """The leader will not, or no longer, push on this stream."""
         if isinstance(self.role, Follower) and self.role.leader == node_id:

@@ -16,7 +16,15 @@ from cluster.core.outbox import Outbox
 from cluster.core.placement import Replicas
 from cluster.wire import stream
 
-StreamMessage = stream.OpenStream | stream.StreamOpened | stream.StreamRefused | stream.TermBegun
+StreamMessage = (
+    stream.OpenStream
+    | stream.StreamOpened
+    | stream.StateOffered
+    | stream.StateWanted
+    | stream.StatePart
+    | stream.StreamRefused
+    | stream.TermBegun
+)
 
 
 class Peers:
@@ -95,6 +103,9 @@ class Peers:
             case (
                 stream.OpenStream()
                 | stream.StreamOpened()
+                | stream.StateOffered()
+                | stream.StateWanted()
+                | stream.StatePart()
                 | stream.StreamRefused()
                 | stream.TermBegun()
             ):
@@ -147,6 +158,12 @@ class Peers:
                 partition.open_stream(sender, incarnation, message, now_ms)
             case stream.StreamOpened():
                 partition.stream_opened(sender, message, now_ms)
+            case stream.StateWanted():
+                partition.state_wanted(sender, incarnation, message)
+            case stream.StateOffered():
+                partition.state_offered(sender, message, now_ms)
+            case stream.StatePart():
+                partition.state_part(sender, message, now_ms)
             case stream.StreamRefused():
                 partition.stream_refused(sender, message)
             case stream.TermBegun():

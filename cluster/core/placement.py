@@ -21,6 +21,7 @@ from cluster.core.logs import Logs, OpenLog
 from cluster.core.partition import Partition
 from cluster.core.records import TopicRecord
 from cluster.core.replica import Around, Replica
+from cluster.core.upkeep import Upkeep
 from cluster.limits import (
     CHECKPOINT_MS,
     DISK_WORK_OF_LOG,
@@ -49,6 +50,7 @@ class Replicas:
         self._due: dict[PartitionId, None] = {}
         self._openings: dict[PartitionId, tuple[TopicRecord, Opening]] = {}
         self._rebuilding: dict[PartitionId, None] = {}
+        self.upkeep = Upkeep(around, logs, self._partitions)
         self._token = 0
         self._checkpoint_ms = 0
         self._closed = False
@@ -270,7 +272,7 @@ class Replicas:
         moved = self._settle_each(now_ms)
         replicas = [self._partitions[key].replica for key in self._touched]
         lowered = any(replica.cut for replica in replicas) and self._write_checkpoints()
-        if self._keep_starts(replicas) or lowered:
+        if self._keep_starts(replicas, now_ms) or lowered:
             moved += self._settle_each(now_ms)  # followers wait for this, and deletions
         for replica in replicas:
             self._sync(replica)
@@ -283,11 +285,16 @@ class Replicas:
         partitions = [self._partitions[key] for key in self._touched]
         return [partition.replica for partition in partitions if partition.settle(now_ms)]
 
-    def _keep_starts(self, replicas: Sequence[Replica]) -> bool:
-        """Keep the log starts that moved. True when that allows more; what fails is tried again."""
+    def _keep_starts(self, replicas: Sequence[Replica], now_ms: int) -> bool:
+        """Keep the log starts that moved. True when that allows more; what fails is tried again.
+
+        A start that is a segment's is kept by its name once those before are taken away.
+        """
         moved = [r for r in replicas if r.start_kept < r.log.start_offset]
         if not moved:
             return False
+        for replica in moved:
+            self.upkeep.drop(replica.id, self._partitions[replica.id], now_ms)
         try:
             self._logs.keep_starts({(r.topic.name, r.index): r.log for r in moved})
         except DiskError:
@@ -316,6 +323,7 @@ class Replicas:
             partition.look(now_ms)
             self.touch(partition.replica)
         self._due.update(dict.fromkeys(islice(self.offline, OFFLINE_TRIES)))
+        self.upkeep.look(now_ms)
         if now_ms - self._checkpoint_ms >= CHECKPOINT_MS:
             self._checkpoint_ms = now_ms
             self._write_checkpoints()

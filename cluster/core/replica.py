@@ -10,6 +10,7 @@ failed sync takes (rule 14).
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from cluster.core.image import Image, PartitionId
@@ -17,7 +18,8 @@ from cluster.core.logs import log_config
 from cluster.core.outbox import Outbox
 from cluster.core.reads import Reads
 from cluster.core.records import TopicRecord
-from cluster.limits import PRODUCER_EXPIRATION_MS
+from cluster.limits import PRODUCER_EXPIRATION_MS, RETENTION_CHECK_MS
+from cluster.storage.disk import DiskError
 from cluster.storage.log import Log
 
 
@@ -30,6 +32,8 @@ class Around:
     out: Outbox
     lag_ms: int
     """How long a follower with data waiting may stay silent: replica.lag.time.max.ms."""
+    retention_check_ms: int = RETENTION_CHECK_MS
+    """In what time every log is asked once what may go."""
     touched: dict[PartitionId, None] = field(default_factory=dict)
     """Replicas that changed in this step and are settled at its end."""
     ended: list[Replica] = field(default_factory=list)
@@ -112,6 +116,17 @@ class Replica:
         """
         return self.log.advance_start(min(offset, self.high_watermark))
 
+    def retain(self, now_ms: int) -> bool:
+        """As its leader, delete the oldest segment if it is due. True if the log start moved."""
+        with suppress(DiskError):  # tried again at the next visit
+            return self.log.retain(self.high_watermark, now_ms)
+        return False
+
+    def roll_deleted(self, now_ms: int) -> None:
+        """Let the only segment go if all of it is deleted."""
+        with suppress(DiskError):
+            self.log.roll_deleted(now_ms)
+
     def truncate(self, offset: int, now_ms: int) -> None:
         """Cut the log to the prefix it shares with its leader; the table follows (rule 3).
 
@@ -124,6 +139,17 @@ class Replica:
         self.cut = self.cut or offset < self.log.next_offset
         self.log.truncate(offset, now_ms)
         self._lower_start()
+
+    def install(self, offset: int, epochs: list[tuple[int, int]], now_ms: int) -> bool:
+        """Begin anew at `offset` with the state that was taken in for it; False if it is not whole.
+
+        Doubtful from before the first file goes until a leader has been caught up with.
+        """
+        if not self.log.install_state(offset, epochs, now_ms):
+            return False
+        self.high_watermark = self.start_kept = offset
+        self.cut = True
+        return True
 
     def recover(self, now_ms: int) -> None:
         """After a failed sync: be doubtful, and cut to the last synced end (rule 14)."""

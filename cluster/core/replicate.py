@@ -27,13 +27,25 @@ def common_prefix(mine: Epochs, my_end: int, theirs: Epochs, their_end: int) -> 
     One leader writes an epoch, in order, so two logs agree wherever they hold the same epoch at
     the same offset (the log matching property, Raft section 5.3). Comparing whole histories finds
     the point in one round trip, where KIP-101 walks back an epoch at a time.
+
+    A history may lack its beginning, when it was found again in the batches of a log that lacks
+    its own. What cannot be compared is shared only where both know the same; else nothing is.
     """
     limit = min(my_end, their_end)
-    starts = sorted({start for _, start in (*mine, *theirs) if 0 <= start < limit} | {0})
+    known = max(_begin(mine, my_end), _begin(theirs, their_end))
+    if limit <= known:
+        before = [[entry for entry in log if entry[1] < limit] for log in (mine, theirs)]
+        return limit if before[0] == before[1] else 0
+    starts = sorted({start for _, start in (*mine, *theirs) if known <= start < limit} | {known})
     for start in starts:
-        if start < limit and epoch_at(mine, start) != epoch_at(theirs, start):
-            return start
+        if epoch_at(mine, start) != epoch_at(theirs, start):
+            return start if start > known else 0
     return limit
+
+
+def _begin(epochs: Epochs, end: int) -> int:
+    """From where on a log's history is known."""
+    return epochs[0][1] if epochs else end
 
 
 def epoch_at(epochs: Epochs, offset: int) -> int:

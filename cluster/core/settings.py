@@ -10,7 +10,7 @@ from cluster.core.group_state import GroupSettings
 from cluster.core.logs import Logs, NewIds
 from cluster.core.membership import Introduction
 from cluster.core.records import Registration
-from cluster.limits import PRODUCER_BYTES_MAX, SCRUB_BYTES_PER_SECOND
+from cluster.limits import PRODUCER_BYTES_MAX, RETENTION_CHECK_MS, SCRUB_BYTES_PER_SECOND
 
 
 def accept_any(_config: Mapping[str, str]) -> None:
@@ -32,6 +32,7 @@ class NodeSettings:
     metrics: str | None = None
     lag_ms: int = 1_000
     scrub_bytes_per_second: int = SCRUB_BYTES_PER_SECOND
+    retention_check_ms: int = RETENTION_CHECK_MS
     allow_faults: bool = False
     topics: TopicDefaults = field(default_factory=TopicDefaults)
     check_config: CheckConfig = accept_any

@@ -15,10 +15,13 @@ from bisect import bisect_left, bisect_right
 from itertools import dropwhile
 
 from _fastseq.batch import Scan, index_points
+from cluster.limits import INDEX_BYTES_MAX
 from cluster.storage.disk import Buffer
 
 POINT = struct.Struct(">ii")  # last offset of a batch - base, position where that batch starts
 TIME = struct.Struct(">qi")  # largest timestamp so far, last offset of its batch - base
+POINTS_MAX = INDEX_BYTES_MAX // POINT.size
+TIMES_MAX = INDEX_BYTES_MAX // TIME.size
 
 
 class SparseIndex:
@@ -37,6 +40,11 @@ class SparseIndex:
         self._positions = array("q")
         self._timestamps = array("q")
         self._timestamp_offsets = array("q")
+
+    @property
+    def full(self) -> bool:
+        """Whether a file of it has reached the size that Kafka gives it; one time entry stays."""
+        return len(self._offsets) >= POINTS_MAX or len(self._timestamps) >= TIMES_MAX - 1
 
     @property
     def points(self) -> list[tuple[int, int]]:

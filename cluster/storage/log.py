@@ -12,7 +12,7 @@ Invariants (rules of docs/protocol.md):
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from _fastseq.batch import scan
@@ -30,11 +30,13 @@ from cluster.storage.epochs import Epochs
 from cluster.storage.reading import Cold, Fetched, Missing, Parts, joined
 from cluster.storage.repair import Damaged
 from cluster.storage.replay import Rebuild
+from cluster.storage.retention import Retention
 from cluster.storage.scrub import Scrub
 from cluster.storage.segment import Segment
 from cluster.storage.segments import Segments
 from cluster.storage.settings import LogConfig
 from cluster.storage.snapshot import Snapshots
+from cluster.storage.states import States
 from cluster.storage.syncing import SyncBook, SyncRequest
 from cluster.storage.tail import Tail
 
@@ -80,6 +82,10 @@ class Log:
         self._cold = ColdReads()
         self.scrub = Scrub(segments, self._cold)
         self.closed = False
+        self._emptied = False
+        """Nothing of the log is left and it has not begun anew yet."""
+        self.states = States(disk, directory, segments, snapshots)
+        self._retention = Retention(disk, directory, segments, snapshots)
 
     def share(self, budget: Budget) -> None:
         """Keep no more in memory for readers than this leaves, with the other logs of a broker."""
@@ -165,13 +171,22 @@ class Log:
         rolled = self._segments.active.is_full(len(data), found, now_ms)
         if rolled:
             self._book.add(self._segments.roll(now_ms), base_offset)
+            self._take_snapshot_before(data, base_offset)
         self._segments.active.append(data, found)
         self._book.wrote(next_offset)
         self._tail.add(data, base_offset)
-        if rolled:
-            with suppress(DiskError):  # the run is written: a snapshot less costs a longer replay
-                self.take_snapshot()
         assert self.table.next_offset == next_offset, "the table moves with the log"
+
+    def _take_snapshot_before(self, data: memoryview, base_offset: int) -> None:
+        """Write the table as of where the new segment begins; the run is in it already.
+
+        With that, the segment can be the first one kept. Without, replays are longer and those
+        before it stay.
+        """
+        if self.table.rollback(base_offset):
+            with suppress(DiskError):
+                self.take_snapshot()
+            self.table.apply_run(data, 0, len(data))
 
     def _undo(self, base_offset: int) -> None:
         """Rewind the table to the log's end: the run could not be written (rule 1)."""
@@ -208,11 +223,12 @@ class Log:
     def rebuild_table(self) -> None:
         """Make the table anew from the batches alone: it was not what the leader's is (rule 5).
 
-        What it was is kept aside. Snapshots go: they may have been taken of it. `rebuild` does it.
+        What it was is kept aside. Snapshots go: they may have been taken of it. The one that the
+        data begins with stays, nothing else says what came before. `rebuild` does it.
         """
         with self._failed_on_error():
             replace_file(self._disk, f"{self.directory}/{names.DIFFERED}", self.table.dump())
-            self._snapshots.drop_all()
+            self._snapshots.drop_after(self.first_offset)
             self._rebuild.begin()
 
     @property
@@ -362,19 +378,45 @@ class Log:
         self.failed = False
         return end
 
-    def truncate_fully(self, start_offset: int, now_ms: int) -> None:
-        """Forget everything and begin anew at `start_offset`, durably."""
+    def truncate_fully(
+        self, start_offset: int, now_ms: int, epochs: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """Forget everything but the table and begin anew at `start_offset`, where the table ends.
+
+        Durably, and the data last: a crash leaves nothing, or a log with the state it begins with.
+        """
         self._check_writable()
+        assert self.table.next_offset == start_offset, "the state is that of where the data begins"
         with self._failed_on_error():
             self._tail.clear()
+            self._emptied = True
             self._truncate_epochs(0)
             self._snapshots.drop_all()
             self._segments.drop_all()
             self._disk.sync_directory(self.directory)
-            self._book.restart(self._segments.create(start_offset, now_ms), start_offset)
-            self._start_offset = start_offset
-            self.table.clear(start_offset)
             self._snapshots.take(self.table, sync=True)
+            self._epochs = Epochs(list(epochs))
+            self._write_epochs()
+            self._book.restart(self._segments.create(start_offset, now_ms), start_offset)
+            self._start_offset, self._emptied = start_offset, False
+
+    # -- states handed over
+
+    @property
+    def stateless(self) -> bool:
+        """Whether the producers of before `first_offset` are not known: a leader must tell."""
+        return self._snapshots.lost
+
+    def install_state(self, offset: int, epochs: Sequence[tuple[int, int]], now_ms: int) -> bool:
+        """Begin anew with the state that was taken; False, and no change, if it is not whole."""
+        self._check_writable()
+        if not self.states.load(ProducerTable(), offset):
+            return False
+        self.mark_doubtful()
+        self.states.load(self.table, offset)
+        self.truncate_fully(offset, now_ms, epochs)
+        self._snapshots.lost = False
+        return True
 
     def cut_to_synced(self, now_ms: int) -> int:
         """Lift the fence of a failed sync: cut what was not synced and answer the end (rule 14).
@@ -383,11 +425,55 @@ class Log:
         """
         self.mark_doubtful()
         self.failed = False
+        if self._emptied:  # beginning anew failed: there is nothing to keep
+            self.table.clear(0)
+            self.truncate_fully(0, now_ms)
         with self._failed_on_error():
             end = self._cut(self._book.synced_end, now_ms)
             self._segments.active.rewrite_end()
             unmark(self._disk, self.directory, names.FAILED_SYNC)
         return end
+
+    # -- retention
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments."""
+        return self._segments.size
+
+    def retain(self, committed: int, now_ms: int) -> bool:
+        """Delete the oldest segment's records if they are too old or too many. True if it did.
+
+        One segment at a time, and nothing above `committed`; when all of the active one is to go,
+        it is rolled for that.
+        """
+        self._check_writable()
+        if self._retention.all_expired(self.config, committed, now_ms):
+            self._roll(now_ms)
+        return self.advance_start(self._retention.next_start(self.config, committed, now_ms))
+
+    def roll_deleted(self, now_ms: int) -> None:
+        """Begin a new segment if all of the only one is deleted, so that it can go."""
+        if self.first_offset < self._start_offset == self.next_offset and len(self._segments) == 1:
+            self._check_writable()
+            self._roll(now_ms)
+
+    def drop_oldest(self) -> list[str]:
+        """Take the oldest segment from its name if all of it is deleted: what to unlink later."""
+        broken = self.failed or self.closed or self.damage is not None
+        if broken or self.first_offset == self._start_offset:
+            return []
+        return self._retention.drop_oldest(self._start_offset, self._book.synced_end)
+
+    def _roll(self, now_ms: int) -> None:
+        try:
+            self._book.add(self._segments.roll(now_ms), self.next_offset)
+        except DiskError:
+            if self._segments.active.torn:
+                self._fail()
+            raise
+        with suppress(DiskError):  # the segment before stays until a later one has a snapshot
+            self.take_snapshot()
 
     # -- syncing
 
@@ -462,7 +548,7 @@ class Log:
 
     def take_snapshot(self) -> None:
         """Write the producer table as of exactly `next_offset`."""
-        self._snapshots.take(self.table, sync=False)
+        self._snapshots.take(self.table, self._segments.bases, sync=False)
 
     def mark_doubtful(self) -> None:
         """Say, durably, that something may have been cut that was acknowledged (rule 7)."""
@@ -481,7 +567,7 @@ class Log:
         with self._failed_on_error():
             self._book.sync_through(self._segments.active)
         self._segments.active.write_index()
-        self._snapshots.take(self.table, sync=True)
+        self._snapshots.take(self.table, self._segments.bases, sync=True)
 
     def close(self, *, clean: bool) -> None:
         """Close the files; those in a sync worker's hands close when their result is taken.

@@ -21,8 +21,10 @@ DIFFERED = "differed.windows"  # a producer table that was not the leader's, for
 FAILED_SYNC = "failed-sync"
 DAMAGED = "damaged"
 CUT = "cut-"  # what was cut from a log and kept: cut-0001-<offset>.tail, or .segment
+RECEIVED = "received.windows.tmp"  # a state from another replica, not all of it yet
 
 DELETED = "-delete"
+DELETED_FILE = ".deleted"  # behind the name of a file that is unlinked after a while
 
 _DIGITS = 20
 _NAME_BYTES_MAX = 255  # of one name in a directory: ext4 and xfs

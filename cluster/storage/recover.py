@@ -183,6 +183,9 @@ class Opening:
             self._whole(segments, epochs, snapshots)
         table = ProducerTable()
         replay = yield from rebuilding(table, snapshots, segments)
+        if snapshots.lost:
+            mark(self._disk, self._directory, names.DOUBTFUL)
+            self.notes.append("no producer state of where the log begins is left")
         log = Log(
             self._disk,
             self._directory,

@@ -287,7 +287,7 @@ class Segment:
             return False
         if self.size + length > self._config.segment_bytes:
             return True
-        if found.next_offset - 1 - self.base_offset > RELATIVE_OFFSET_MAX:
+        if found.next_offset - 1 - self.base_offset > RELATIVE_OFFSET_MAX or self.index.full:
             return True
         first = self.first_timestamp
         waited_ms = found.max_timestamp - first if first >= 0 else now_ms - self.created_ms

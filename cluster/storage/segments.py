@@ -65,14 +65,33 @@ class Segments:
         return self._segments[-1]
 
     @property
+    def oldest(self) -> Segment:
+        """The segment that the log begins with."""
+        return self._segments[0]
+
+    @property
+    def bases(self) -> list[int]:
+        """First offset of each segment."""
+        return [segment.base_offset for segment in self._segments]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all segments; a file that was never opened is, to see its size."""
+        for segment in self._segments:
+            if segment.size == 0 and segment is not self.active:
+                segment.open()
+                self.use(segment)
+        return sum(segment.size for segment in self._segments)
+
+    @property
     def start_offset(self) -> int:
-        """Base of the oldest segment."""
-        return self._segments[0].base_offset
+        """Base of the oldest segment; 0 if none could be made after all were removed."""
+        return self._segments[0].base_offset if self._segments else 0
 
     @property
     def next_offset(self) -> int:
         """One past the last offset of the log."""
-        return self._segments[-1].next_offset
+        return self._segments[-1].next_offset if self._segments else 0
 
     def holding(self, offset: int) -> Segment:
         """The segment in which `offset` lies or would lie; the oldest if it is below all."""
@@ -159,6 +178,13 @@ class Segments:
         for other in [segment, *self._hidden]:
             self._idle.pop(other.base_offset, None)
         segment.hide(position, next_offset)
+
+    def forget_oldest(self) -> None:
+        """The oldest segment's files are gone from their names: close them, begin with the next."""
+        assert len(self._segments) > 1, "there is always an active segment"
+        oldest = self._segments.pop(0)
+        self._idle.pop(oldest.base_offset, None)
+        oldest.retire()
 
     def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record not older than `timestamp`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cluster.limits import BATCH_BYTES_MAX, LOG_TAIL_BYTES
+from cluster.limits import BATCH_BYTES_MAX, DELETE_DELAY_MS, LOG_TAIL_BYTES, RETENTION_MS
 
 
 @dataclass(slots=True)
@@ -17,6 +17,7 @@ class LogConfig:
 
     A log and its segments share one object, which `take` changes while they run.
     `flush`: "batch" counts a record once its sync returned, "os" once it was written.
+    `retention_ms` and `retention_bytes`: -1 keeps everything.
     """
 
     segment_bytes: int = 1024 * 1024 * 1024
@@ -25,6 +26,9 @@ class LogConfig:
     max_message_bytes: int = BATCH_BYTES_MAX
     flush: Literal["batch", "os"] = "batch"
     tail_bytes: int = LOG_TAIL_BYTES
+    retention_ms: int = RETENTION_MS
+    retention_bytes: int = -1
+    delete_delay_ms: int = DELETE_DELAY_MS
 
     def take(self, other: LogConfig) -> None:
         """Have the values of another one from now on, but for what an open log must keep."""

@@ -12,6 +12,7 @@ log that begins above 0 keeps one of its beginning, so that a replay is always e
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 
 from _fastseq.table import ProducerTable
@@ -29,10 +30,17 @@ class Snapshots:
         names = disk.list(directory)
         self._windows = [at for name in names if (at := offset_of(name, WINDOWS)) is not None]
         self._kafka = [at for name in names if (at := offset_of(name, SNAPSHOT)) is not None]
+        self._proved: set[int] = set()
+        self.lost = False
+        """The last load of a log that lacks its beginning found nothing to begin with."""
 
-    def take(self, table: ProducerTable, *, sync: bool) -> None:
-        """Write the pair of the table's offset; the oldest and the SNAPSHOTS_KEPT newest stay."""
+    def take(self, table: ProducerTable, keep: Container[int] = (), *, sync: bool) -> None:
+        """Write the pair of the table's offset.
+
+        The oldest stays, the SNAPSHOTS_KEPT newest, and those of the offsets in `keep`.
+        """
         offset = table.next_offset
+        self._proved.discard(offset)
         # Listed before they are there: a half-written pair must be found when the log is cut.
         self._windows = sorted({*self._windows, offset})
         self._kafka = sorted({*self._kafka, offset})
@@ -40,7 +48,26 @@ class Snapshots:
         self._write(offset, SNAPSHOT, table.dump_kafka(), sync=sync)
         if sync:
             self._disk.sync_directory(self._directory)
-        self._drop(self._windows[1:-SNAPSHOTS_KEPT], self._kafka[1:-SNAPSHOTS_KEPT])
+        self._drop(
+            [at for at in self._windows[1:-SNAPSHOTS_KEPT] if at not in keep],
+            [at for at in self._kafka[1:-SNAPSHOTS_KEPT] if at not in keep],
+        )
+
+    def prove(self, offset: int) -> bool:
+        """Whether there is a whole one of ours of this offset, made durable here. May raise
+        DiskError."""
+        if offset in self._proved:
+            return True
+        if offset not in self._windows or not self._load_windows(ProducerTable(), offset):
+            return False
+        handle = self._disk.open(segment_file(self._directory, offset, WINDOWS))
+        try:
+            self._disk.sync(handle)
+        finally:
+            self._disk.close(handle)
+        self._disk.sync_directory(self._directory)
+        self._proved.add(offset)
+        return True
 
     def _write(self, offset: int, suffix: str, data: bytes, *, sync: bool) -> None:
         write_file(self._disk, segment_file(self._directory, offset, suffix), data, sync=sync)
@@ -52,6 +79,7 @@ class Snapshots:
         because Kafka's file has forgotten four of five batches; a log that lost its beginning
         starts from Kafka's oldest, which leaves the most to be learnt from the log itself.
         """
+        self.lost = False
         for offset in reversed(self._windows):
             if start_offset <= offset <= end and self._load_windows(table, offset):
                 return offset
@@ -60,6 +88,7 @@ class Snapshots:
                 if start_offset <= offset <= end and self._load_kafka(table, offset):
                     return offset
         table.clear(start_offset)
+        self.lost = start_offset > 0
         return start_offset
 
     def _load_windows(self, table: ProducerTable, offset: int) -> bool:
@@ -83,12 +112,22 @@ class Snapshots:
             [offset for offset in self._kafka if offset > end],
         )
 
+    def forget_before(self, offset: int) -> list[str]:
+        """Own those below an offset no more: their paths, which the caller removes."""
+        paths = []
+        for suffix, held in ((WINDOWS, self._windows), (SNAPSHOT, self._kafka)):
+            gone = [at for at in held if at < offset]
+            paths += [segment_file(self._directory, at, suffix) for at in gone]
+            del held[: len(gone)]
+        return paths
+
     def drop_all(self) -> bool:
         """Remove every one; True if there were any: sync the directory."""
         return self.drop_after(-1)
 
     def _drop(self, windows: list[int], kafka: list[int]) -> bool:
         for offset in windows:
+            self._proved.discard(offset)
             self._remove(segment_file(self._directory, offset, WINDOWS))
             self._windows.remove(offset)
         for offset in kafka:

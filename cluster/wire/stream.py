@@ -118,6 +118,10 @@ class OpenStream(msgspec.Struct, frozen=True, gc=False, tag="open"):
     store_id: str
     differs: bool = False
     """The follower's producer state was not the leader's when they were last compared."""
+    first_offset: Offset = 0
+    """Where the data of its log begins; `start_offset` is where its readers begin."""
+    anew: bool = False
+    """It has no producer state to go on with, and asks for one."""
 
 
 class StreamOpened(msgspec.Struct, frozen=True, gc=False, tag="opened"):
@@ -133,6 +137,45 @@ class StreamOpened(msgspec.Struct, frozen=True, gc=False, tag="opened"):
     truncate_to: Offset
     leader_end: Offset
     high_watermark: Offset
+
+
+class StateOffered(msgspec.Struct, frozen=True, gc=False, tag="offered"):
+    """The leader's other answer: this log cannot be continued, begin anew at `offset`.
+
+    The producer state of exactly that offset has `size` bytes, none if it is that of an empty log.
+    `epochs` are the leader epochs that began before: by them the next stream finds its place.
+    """
+
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
+    offset: Offset
+    size: Offset
+    epochs: tuple[tuple[Epoch, Offset], ...]
+
+
+class StateWanted(msgspec.Struct, frozen=True, gc=False, tag="wanted"):
+    """The follower asks for the part of an offered state that begins at `position`."""
+
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
+    offset: Offset
+    position: Offset
+
+
+class StatePart(msgspec.Struct, frozen=True, gc=False, tag="part"):
+    """That part."""
+
+    topic_id: TopicId
+    partition: Partition
+    leader_epoch: Epoch
+    stream: Stream
+    offset: Offset
+    position: Offset
+    data: bytes
 
 
 class StreamRefused(msgspec.Struct, frozen=True, gc=False, tag="refused"):
@@ -237,6 +280,9 @@ Control = (
     Hello
     | OpenStream
     | StreamOpened
+    | StateOffered
+    | StateWanted
+    | StatePart
     | StreamRefused
     | TermBegun
     | Opinion

@@ -239,6 +239,7 @@ class LogMachine(RuleBasedStateMachine):
     @rule(ahead=st.integers(0, 5))
     def begin_anew(self, ahead: int) -> None:
         self.begin = self.end + ahead
+        self.log.table.clear(self.begin)
         self.log.truncate_fully(self.begin, 0)
         self.model = []
         self.acked = self.recovery_point = self.begin

@@ -20,6 +20,7 @@ from cluster.core.node import Node
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
 from cluster.core.settings import NodeSettings
+from cluster.limits import RETENTION_CHECK_MS
 from cluster.storage.disk import EIO
 from cluster.wire import apis, codec, messages
 from cluster.wire.schema import Message
@@ -78,6 +79,7 @@ class World:
         self, brokers: int = 3, *, config: Mapping[str, str] | None = None,
         check_config: Callable[[Mapping[str, str]], None] = lambda _config: None,
         defaults: TopicDefaults | None = None,
+        retention_check_ms: int = RETENTION_CHECK_MS,
     ) -> None:  # fmt: skip
         self.now = 1_000
         self.store = Store()
@@ -92,6 +94,7 @@ class World:
         self._config = {**CONFIG, **(config or {})}
         self._check = check_config
         self._defaults = defaults
+        self._retention_check_ms = retention_check_ms
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
         self._number = count()
         self._connected: dict[tuple[int, int], int] = {}
@@ -110,6 +113,7 @@ class World:
             node_id, "127.0.0.1", 5549 + node_id, "boot", ids, topics=defaults,
             check_config=self._check, allow_faults=True, kafka=f"127.0.0.1:{9091 + node_id}",
             broker=(BrokerSetting("broker.id", str(node_id)),),
+            retention_check_ms=self._retention_check_ms,
         )  # fmt: skip
         self.nodes[node_id] = Node(settings, self.disks[node_id], self.now)
         self.post(node_id, self.store.everything())
