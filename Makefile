@@ -41,6 +41,8 @@ bench-smoke: $(DEV)  ## every benchmark on tiny inputs, so that none rots
 	$(PY) -m benchmarks --smoke
 bench-kafka: $(DEV)  ## Apache Kafka and ours side by side (needs Java and Maven)
 	$(PY) -m benchmarks.kafka $(ARGS)
+bench-log: $(DEV)  ## the log next to the raw loop: append, sync, read, recovery (TMPDIR=...)
+	$(PY) -m benchmarks.micro.log $(ARGS)
 bench-fastseq: $(DEV)  ## the hot path alone
 	$(PY) -m benchmarks.micro.fastseq $(ARGS)
 

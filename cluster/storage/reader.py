@@ -90,9 +90,9 @@ class SegmentReader:
         if wanted.hint >= 0 and not self._segment.proves(data, wanted.hint, wanted.position):
             self._segment.rebuild_index()
             return Missing(0, 0)
-        whole, _ = whole_batches(data, 0, len(data), ANY_OFFSET)
-        at = batch_at(data, 0, whole, offset)
-        if at == whole:
+        at = batch_at(data, 0, len(data), offset)
+        if at == len(data):
+            whole, _ = whole_batches(data, 0, len(data), ANY_OFFSET)
             return self._beyond(wanted.position + whole, memoryview(data)[whole:], offset)
         end, next_offset = take_batches(data, at, max_bytes, limit_offset, at_least_one=True)
         if end == at:
