@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from cluster.errors import OncelogError
+
+if TYPE_CHECKING:
+    from cluster.client import Admin
 
 T = TypeVar("T")
 
@@ -51,6 +54,23 @@ def addresses(directory: Path | None, bootstrap: str | None) -> list[str]:
         if not (host and colon and port.isdigit() and int(port) < 2**16):
             raise typer.BadParameter(f"{address!r} is not HOST:PORT", param_hint="--bootstrap")
     return given
+
+
+def parse_place(text: str) -> tuple[str, int | None]:
+    """`TOPIC` or `TOPIC:PARTITION`, which no topic's name can be mistaken for."""
+    name, colon, index = text.rpartition(":")
+    if not colon:
+        return text, None
+    if not (name and index.isdigit()):
+        raise typer.BadParameter(f"{text!r} is not TOPIC or TOPIC:PARTITION")
+    return name, int(index)
+
+
+async def partitions_of(admin: Admin, name: str, index: int | None) -> list[int]:
+    """The one partition, or all that the topic has."""
+    if index is not None:
+        return [index]
+    return sorted((await admin.describe_topic(name)).partitions)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -1,4 +1,4 @@
-"""`oncelog topic`: create, list, describe and delete topics."""
+"""`oncelog topic`: create, list, describe, change and delete topics."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Annotated
 
 import typer
 
-from cluster.cli.find import Bootstrap, Directory, addresses, run
+from cluster.cli.find import Bootstrap, Directory, addresses, parse_place, partitions_of, run
 from cluster.errors import ConfigError
 
 PARTITIONS_DEFAULT = 6
 IN_SYNC_KEY = "min.insync.replicas"
 
-app = typer.Typer(help="Create, list, describe and delete topics.", no_args_is_help=True)
+app = typer.Typer(help="Create, list, describe, change and delete topics.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="TOPIC")]
 
@@ -154,3 +154,88 @@ async def _delete(found: list[str], name: str) -> None:
     async with Admin(found) as admin:
         await admin.delete_topic(name)
     typer.echo(f"topic {name} deleted")
+
+
+@app.command()
+def alter(
+    name: Name,
+    *,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="May be repeated.")
+    ] = None,
+    unset: Annotated[
+        list[str] | None,
+        typer.Option("--unset", metavar="KEY", help="Back to its default. May be repeated."),
+    ] = None,
+    directory: Directory = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Change settings of a topic; they take effect at once in what runs."""
+    settings: dict[str, str | None] = {**parse_config(change or [])}
+    settings |= dict.fromkeys(unset or [])
+    if not settings:
+        raise typer.BadParameter("give --set KEY=VALUE or --unset KEY")
+    run(_alter(addresses(directory, bootstrap), name, settings))
+
+
+async def _alter(found: list[str], name: str, settings: dict[str, str | None]) -> None:
+    from cluster.client import Admin
+
+    async with Admin(found) as admin:
+        await admin.alter_topic(name, settings)
+        topic = await admin.describe_topic(name)
+    for key in sorted(settings):
+        typer.echo(f"{key}={topic.config.get(key)}")
+
+
+@app.command()
+def partitions(
+    name: Name,
+    *,
+    total: Annotated[int, typer.Option("--total", min=1, help="How many it shall have in all.")],
+    directory: Directory = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Give a topic more partitions. Records stay where they are; keys may go elsewhere now."""
+    run(_partitions(addresses(directory, bootstrap), name, total))
+
+
+async def _partitions(found: list[str], name: str, total: int) -> None:
+    from cluster.client import Admin
+
+    async with Admin(found) as admin:
+        await admin.add_partitions(name, total)
+    typer.echo(f"topic {name}: {total} partitions")
+
+
+@app.command("delete-records")
+def delete_records(
+    place: Annotated[str, typer.Argument(metavar="TOPIC[:PARTITION]")],
+    *,
+    before: Annotated[
+        int | None, typer.Option("--before", min=0, help="First offset that is kept.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Delete all that is committed now.")
+    ] = False,
+    directory: Directory = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Delete the oldest records, of one partition or of all of a topic, for good."""
+    if (before is None) is not everything:
+        raise typer.BadParameter("give --before OFFSET or --all, one of them")
+    name, index = parse_place(place)
+    if before is not None and index is None:
+        raise typer.BadParameter("an offset is of one partition: give TOPIC:PARTITION")
+    run(_delete_records(addresses(directory, bootstrap), name, index, before))
+
+
+async def _delete_records(
+    found: list[str], name: str, index: int | None, before: int | None
+) -> None:
+    from cluster.client import Admin
+
+    async with Admin(found) as admin:
+        for number in await partitions_of(admin, name, index):
+            low = await admin.delete_records(name, number, -1 if before is None else before)
+            typer.echo(f"{name}:{number} begins at offset {low}")

@@ -7,6 +7,7 @@ from cluster.client.delivery import BatchDelivery, BufferFull, Delivery, PartlyP
 from cluster.client.metadata import PartitionInfo
 from cluster.client.offsets import TopicPartition
 from cluster.client.producer import Producer, ProducerStats
+from cluster.client.producer_info import BatchInfo, FloorInfo, ProducerInfo, ProducersInfo
 from cluster.errors import (
     BrokerUnavailable,
     OncelogError,
@@ -18,19 +19,23 @@ from cluster.errors import (
 __all__ = [
     "Admin",
     "BatchDelivery",
+    "BatchInfo",
     "BrokerUnavailable",
     "BufferFull",
     "ClusterDescription",
     "Consumer",
     "Delivery",
     "Fetched",
+    "FloorInfo",
     "OncelogError",
     "Outcome",
     "PartitionInfo",
     "PartlyProduced",
     "ProduceError",
     "Producer",
+    "ProducerInfo",
     "ProducerStats",
+    "ProducersInfo",
     "Record",
     "RequestError",
     "TopicDescription",

@@ -14,9 +14,13 @@ from types import TracebackType
 
 from cluster.client.link import Answer, Link
 from cluster.client.metadata import PartitionInfo
+from cluster.client.producer_info import ProducersInfo, read_producers
 from cluster.client.session import Session
 from cluster.errors import (
+    INVALID_PARTITIONS,
+    LEADER_NOT_AVAILABLE,
     NONE,
+    REQUEST_TIMED_OUT,
     TOPIC_ALREADY_EXISTS,
     UNKNOWN_TOPIC_OR_PARTITION,
     BrokerUnavailable,
@@ -24,27 +28,53 @@ from cluster.errors import (
     code,
 )
 from cluster.limits import CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
-from cluster.wire.apis import CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_CONFIGS, FAULT, METADATA
+from cluster.wire.apis import (
+    CREATE_PARTITIONS,
+    CREATE_TOPICS,
+    DELETE_RECORDS,
+    DELETE_TOPICS,
+    DESCRIBE_CONFIGS,
+    DESCRIBE_PRODUCERS,
+    FAULT,
+    INCREMENTAL_ALTER_CONFIGS,
+    METADATA,
+)
 from cluster.wire.messages import (
+    AlterableConfig,
     CreatableTopic,
     CreatableTopicConfig,
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+    CreatePartitionsTopic,
     CreateTopicsRequest,
     CreateTopicsResponse,
+    DeleteRecordsPartition,
+    DeleteRecordsRequest,
+    DeleteRecordsResponse,
+    DeleteRecordsTopic,
     DeleteTopicsRequest,
     DeleteTopicsResponse,
     DeleteTopicState,
     DescribeConfigsRequest,
     DescribeConfigsResource,
     DescribeConfigsResponse,
+    DescribeProducersRequest,
+    DescribeProducersResponse,
+    DescribeProducersTopic,
     FaultRequest,
     FaultResponse,
+    IncrementalAlterConfigsRequest,
+    IncrementalAlterConfigsResponse,
+    IncrementalResource,
     MetadataRequest,
     MetadataResponse,
 )
 from cluster.wire.schema import Message
 
-_TOPIC = 2
-"""The resource type of topics in DescribeConfigs."""
+_TOPIC, _BROKER = 2, 4
+"""Resource types of settings."""
+_SET, _DELETE = 0, 1
+"""Operations of IncrementalAlterConfigs."""
 _HARMLESS_TWICE = ("drop-acks", "status")
 _CHANGE_TIMEOUT_MS = CLIENT_REQUEST_MS
 
@@ -159,6 +189,96 @@ class Admin:
             final=(UNKNOWN_TOPIC_OR_PARTITION.number,),
         )  # fmt: skip
 
+    async def alter_topic(
+        self, name: str, settings: Mapping[str, str | None], *, validate_only: bool = False
+    ) -> None:
+        """Changes settings of a topic; None takes a setting back to its default.
+
+        Raises RequestError with INVALID_CONFIG naming the first key that may not be so.
+        """
+        changes = [
+            AlterableConfig(key, _DELETE if value is None else _SET, value)
+            for key, value in settings.items()
+        ]
+        body = IncrementalAlterConfigsRequest(
+            [IncrementalResource(_TOPIC, name, changes)], validate_only
+        )
+
+        def judge(answer: IncrementalAlterConfigsResponse) -> tuple[int, str]:
+            result = answer.responses[0]
+            return result.error_code, result.error_message or name
+
+        unknown = UNKNOWN_TOPIC_OR_PARTITION.number
+        await self._change(
+            INCREMENTAL_ALTER_CONFIGS, body, IncrementalAlterConfigsResponse, judge,
+            final=(unknown,),
+        )  # fmt: skip
+
+    async def add_partitions(self, name: str, total: int, *, validate_only: bool = False) -> None:
+        """Gives a topic more partitions, `total` in all; keys go to other partitions then."""
+        wish = CreatePartitionsTopic(name, total, None)
+        body = CreatePartitionsRequest([wish], _CHANGE_TIMEOUT_MS, validate_only)
+
+        def judge(answer: CreatePartitionsResponse) -> tuple[int, str]:
+            result = answer.results[0]
+            return result.error_code, result.error_message or name
+
+        unknown = UNKNOWN_TOPIC_OR_PARTITION.number
+        await self._change(
+            CREATE_PARTITIONS, body, CreatePartitionsResponse, judge,
+            done_again=(INVALID_PARTITIONS.number,), final=(unknown,),
+        )  # fmt: skip
+
+    async def delete_records(self, topic: str, partition: int, before: int = -1) -> int:
+        """Deletes a partition's records below offset `before`, -1 for all that are committed.
+
+        Returns where the log begins once every in-sync replica has deleted them.
+        """
+        wish = DeleteRecordsTopic(topic, [DeleteRecordsPartition(partition, before)])
+        body = DeleteRecordsRequest([wish], CLIENT_REQUEST_MS)
+
+        def judge(answer: DeleteRecordsResponse) -> int:
+            return answer.topics[0].partitions[0].error_code
+
+        answer = await self._ask_leader(
+            (topic, partition), DELETE_RECORDS, body, DeleteRecordsResponse, judge=judge
+        )
+        return answer.topics[0].partitions[0].low_watermark
+
+    async def producers(self, topic: str, partition: int, page: int = 0) -> ProducersInfo:
+        """A page of the producers that a partition's leader remembers.
+
+        The next one begins at `next_page`; who comes or goes meanwhile may be missed.
+        """
+        return await self._producers(topic, partition, -1, page)
+
+    async def producer(self, topic: str, partition: int, producer_id: int) -> ProducersInfo:
+        """One producer of a partition, or its floor, or neither."""
+        return await self._producers(topic, partition, producer_id, 0)
+
+    async def _producers(
+        self, topic: str, partition: int, producer_id: int, page: int
+    ) -> ProducersInfo:
+        wish = DescribeProducersTopic(topic, [partition])
+        body = DescribeProducersRequest([wish], producer_id, page)
+
+        def judge(answer: DescribeProducersResponse) -> int:
+            return answer.topics[0].partitions[0].error_code
+
+        place = (topic, partition)
+        answer = await self._ask_leader(
+            place, DESCRIBE_PRODUCERS, body, DescribeProducersResponse, judge=judge
+        )
+        return read_producers(topic, answer.topics[0].partitions[0])
+
+    async def describe_broker(self, node: int) -> dict[str, str | None]:
+        """The settings of one broker, as it tells them."""
+        body = DescribeConfigsRequest([DescribeConfigsResource(_BROKER, str(node), None)])
+        answer = await self._session.ask_node(
+            node, DESCRIBE_CONFIGS, body, DescribeConfigsResponse, timeout_ms=CLIENT_REQUEST_MS
+        )
+        return {entry.name: entry.value for entry in answer.results[0].configs}
+
     async def list_topics(self) -> list[str]:
         """The names of all topics, sorted."""
         await self._session.refresh(everything=True)
@@ -257,9 +377,44 @@ class Admin:
             else:
                 if number in (NONE.number, *done) or (lost and number in done_again):
                     return
+                lost = lost or number == REQUEST_TIMED_OUT.number  # passed on, and not heard of
                 failure = RequestError(code(number), detail)
                 if number in final or not code(number).retriable:
                     raise failure
+            if session.now() >= deadline:
+                raise failure
+            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+            await session.refresh()
+
+    async def _ask_leader(
+        self, place: tuple[str, int], api: int, body: Message, answer: type[Answer], *,
+        judge: Callable[[Answer], int],
+    ) -> Answer:  # fmt: skip
+        """Asks a partition's leader, and whoever leads after it, until one answers for good."""
+        session = self._session
+        await session.refresh(place[0])
+        count = await session.partitions(place[0])
+        if not 0 <= place[1] < count:
+            raise RequestError(UNKNOWN_TOPIC_OR_PARTITION, f"{place[0]} has {count} partitions")
+        deadline = session.deadline(2 * session.patience_ms)
+        while True:
+            failure: RequestError | BrokerUnavailable
+            failure = RequestError(LEADER_NOT_AVAILABLE, f"{place[0]}-{place[1]}")
+            leader = session.metadata.leader(*place)
+            if leader >= 0:
+                try:
+                    found = await session.ask_node(
+                        leader, api, body, answer, timeout_ms=session.patience_ms
+                    )
+                except BrokerUnavailable as error:
+                    failure = error
+                else:
+                    number = judge(found)
+                    if not number:
+                        return found
+                    failure = RequestError(code(number), f"{place[0]}-{place[1]}")
+                    if not code(number).retriable:
+                        raise failure
             if session.now() >= deadline:
                 raise failure
             await asyncio.sleep(CLIENT_PAUSE_MS / 1000)

@@ -16,12 +16,16 @@ from typing import TypeVar
 from cluster.errors import BrokerUnavailable
 from cluster.net.zmq import DealerEndpoint, Frames, gathered
 from cluster.wire.apis import (
+    CREATE_PARTITIONS,
     CREATE_TOPICS,
+    DELETE_RECORDS,
     DELETE_TOPICS,
     DESCRIBE_CLUSTER,
     DESCRIBE_CONFIGS,
+    DESCRIBE_PRODUCERS,
     FAULT,
     FETCH,
+    INCREMENTAL_ALTER_CONFIGS,
     INIT_PRODUCER_ID,
     LIST_OFFSETS,
     METADATA,
@@ -41,6 +45,10 @@ VERSIONS = {
     INIT_PRODUCER_ID: 4,
     DESCRIBE_CONFIGS: 4,
     DESCRIBE_CLUSTER: 1,
+    CREATE_PARTITIONS: 3,
+    DELETE_RECORDS: 2,
+    DESCRIBE_PRODUCERS: 0,
+    INCREMENTAL_ALTER_CONFIGS: 1,
     FAULT: 0,
 }
 """The one version of each API that this client speaks."""
