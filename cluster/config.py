@@ -23,6 +23,7 @@ from cluster.core.group_state import GroupSettings
 from cluster.errors import ConfigError
 from cluster.limits import (
     BATCH_BYTES_MAX,
+    DELETE_DELAY_MS,
     FRAME_BYTES_MAX,
     LEASE_MS_MAX,
     LEASE_MS_MIN,
@@ -30,6 +31,8 @@ from cluster.limits import (
     PRODUCER_BYTES_MAX,
     PRODUCER_EXPIRATION_MS,
     REPLICAS_MAX,
+    RETENTION_CHECK_MS,
+    RETENTION_MS,
     SCRUB_BYTES_PER_SECOND,
 )
 
@@ -101,6 +104,11 @@ _path = Kind("the path of a file or directory", _read_path)
 _yes_or_no = _choice(True, False)
 _flush = _choice("batch", "os")
 _min_insync = _integer(1, REPLICAS_MAX)
+_retention_ms = _integer(-1, 2**53, "milliseconds")
+_retention_bytes = _integer(-1, 2**63 - 1, "bytes")
+_cleanup_policy = dataclasses.replace(
+    _choice("delete"), allowed='"delete", since compaction is not supported yet'
+)
 _segment_bytes = _integer(4096, 2**31 - 1, "bytes")
 _session_ms = _integer(1, 2**31 - 1, "milliseconds")
 
@@ -123,7 +131,13 @@ class TopicConfig:
     segment_ms: Annotated[int, _integer(1, 2**63 - 1, "milliseconds")] = 7 * 24 * 3600 * 1000
     index_interval_bytes: Annotated[int, _integer(0, 2**31 - 1, "bytes")] = 4096
     max_message_bytes: Annotated[int, _integer(61, FRAME_BYTES_MAX // 2, "bytes")] = BATCH_BYTES_MAX
-
+    retention_ms: Annotated[int, _retention_ms] = RETENTION_MS
+    """How old the newest record of a segment gets before the segment goes; -1 is for ever."""
+    retention_bytes: Annotated[int, _retention_bytes] = -1
+    """How much of a partition stays when its oldest segments go; -1 is all of it."""
+    file_delete_delay_ms: Annotated[int, _integer(0, 2**53, "milliseconds")] = DELETE_DELAY_MS
+    """How long the file of a deleted segment stays, for whoever still reads it."""
+    cleanup_policy: Annotated[Literal["delete"], _cleanup_policy] = "delete"
     producer_id_expiration_ms: Annotated[int, _integer(1_000, 2**53, "milliseconds")] = (
         PRODUCER_EXPIRATION_MS
     )
@@ -140,12 +154,6 @@ TOPIC_CONFIGS: Mapping[str, Kind] = {
     name.replace("_", "."): kind for name, kind in _kinds(TopicConfig).items()
 }
 """Every key of a topic by Kafka's name."""
-
-_NOT_SUPPORTED = {
-    "retention.ms": "retention is not supported yet, every record is kept",
-    "retention.bytes": "retention is not supported yet, every record is kept",
-    "cleanup.policy": "neither retention nor compaction is supported yet, every record is kept",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,12 @@ class BrokerConfig:
     min_insync_replicas: Annotated[int, _min_insync] = 2
     flush: Annotated[Flush, _flush] = "batch"
     segment_bytes: Annotated[int, _segment_bytes] = 1024 * 1024 * 1024
+    retention_ms: Annotated[int, _retention_ms] = RETENTION_MS
+    retention_bytes: Annotated[int, _retention_bytes] = -1
+    retention_check_interval_ms: Annotated[int, _integer(1_000, 2**53, "milliseconds")] = (
+        RETENTION_CHECK_MS
+    )
+    """In what time every partition is looked at once for what may go."""
     scrub_bytes_per_second: Annotated[int, _integer(0, 2**40, "bytes per second")] = (
         SCRUB_BYTES_PER_SECOND
     )
@@ -201,6 +215,8 @@ class BrokerConfig:
             min_insync_replicas=self.min_insync_replicas,
             flush=self.flush,
             segment_bytes=self.segment_bytes,
+            retention_ms=self.retention_ms,
+            retention_bytes=self.retention_bytes,
         )
 
     @property
@@ -276,8 +292,7 @@ def _typed(value: str) -> int | str:
 def _read(file: str, key: str, value: object, kinds: Mapping[str, Kind]) -> Any:
     kind = kinds.get(key)
     if kind is None:
-        allowed = _NOT_SUPPORTED.get(key) if kinds is TOPIC_CONFIGS else None
-        raise ConfigError(file, key, f"no such key: {allowed}" if allowed else _one_of(kinds))
+        raise ConfigError(file, key, _one_of(kinds))
     try:
         return kind.read(value)
     except ValueError:

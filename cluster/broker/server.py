@@ -343,6 +343,7 @@ def node_settings(config: BrokerConfig, listens: Listens, metrics_url: str | Non
         metrics=metrics_url,
         lag_ms=config.replica_lag_time_max_ms,
         scrub_bytes_per_second=config.scrub_bytes_per_second,
+        retention_check_ms=config.retention_check_interval_ms,
         allow_faults=config.allow_faults,
         topics=topic_defaults(config),
         groups=config.groups,

@@ -21,6 +21,7 @@ _BROKER_NAMES = {
     "max.message.bytes": "message.max.bytes",
     "retention.ms": "log.retention.ms",
     "retention.bytes": "log.retention.bytes",
+    "file.delete.delay.ms": "log.segment.delete.delay.ms",
     "cleanup.policy": "log.cleanup.policy",
     "message.timestamp.type": "log.message.timestamp.type",
 }
@@ -34,6 +35,9 @@ _KAFKA_NAMES = {
     "default_replicas": "default.replication.factor",
     "min_insync_replicas": "min.insync.replicas",
     "segment_bytes": "log.segment.bytes",
+    "retention_ms": "log.retention.ms",
+    "retention_bytes": "log.retention.bytes",
+    "retention_check_interval_ms": "log.retention.check.interval.ms",
     "replica_lag_time_max_ms": "replica.lag.time.max.ms",
 }
 """Keys of broker.toml that mean what Kafka calls so; the others keep their names, with dots."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from itertools import islice
 
+from cluster.core.defaults import INTERNAL_TOPICS
 from cluster.core.image import PartitionId
 from cluster.core.logs import Logs
 from cluster.core.partition import Partition
@@ -57,7 +58,8 @@ class Upkeep:
         if partition is None or partition.unable or partition.replica.log.rebuilding:
             return
         replica = partition.replica
-        if partition.leader is not None and replica.retain(now_ms):
+        kept = replica.topic.name in INTERNAL_TOPICS  # who writes there deletes there
+        if partition.leader is not None and not kept and replica.retain(now_ms):
             self._around.touched[key] = None
         replica.roll_deleted(now_ms)
         if self.drop(key, partition, now_ms):

@@ -170,7 +170,7 @@ class Log(HeldLog):
 
     def offset_for_timestamp(self, timestamp: int) -> tuple[int, int] | None:
         """(offset, timestamp) of the first record not older than `timestamp`, if there is one."""
-        return self._segments.find_timestamp(timestamp)
+        return self._segments.find_timestamp(timestamp, self._start_offset)
 
     @property
     def last_timestamp(self) -> int:

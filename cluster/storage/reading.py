@@ -69,19 +69,22 @@ def take_batches(
     return end, next_offset
 
 
-def first_record(data: Buffer, position: int, timestamp: int) -> tuple[int, int]:
+def first_record(
+    data: Buffer, position: int, timestamp: int, from_offset: int = 0
+) -> tuple[int, int] | None:
     """(offset, timestamp) of the first record of a batch that is not older than `timestamp`.
 
-    The batch's largest timestamp must not be older. A batch without records that a reader would see
-    answers with its first offset and largest timestamp.
+    Records below `from_offset` do not count: None if all that would do lie there. The batch's
+    largest timestamp must not be older. A batch without records that a reader would see answers
+    with its first offset and largest timestamp.
     """
     header = read_header(data, position)
     with suppress(WireError):
         batch = memoryview(data)[position : position + header.size]
         for record in read_records(batch, check_crc=False):
-            if record.timestamp >= timestamp:
+            if record.timestamp >= timestamp and record.offset >= from_offset:
                 return record.offset, record.timestamp
-    return header.base_offset, header.max_timestamp
+    return None if header.base_offset < from_offset else (header.base_offset, header.max_timestamp)
 
 
 def joined(parts: Parts) -> Buffer:

@@ -395,14 +395,17 @@ class Segment:
             found = self.reader.read(offset, max_bytes, limit_offset, (found, data))
         return found
 
-    def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
-        """(offset, timestamp) of the first record not older than `timestamp`."""
-        position, data, at = self.locate(self.index.offset_before(timestamp))
+    def find_timestamp(self, timestamp: int, from_offset: int = 0) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record from an offset on not older than `timestamp`."""
+        position, data, at = self.locate(max(self.index.offset_before(timestamp), from_offset))
         while data:
             while at < len(data):
                 header = read_header(data, at)
+                found = None
                 if header.max_timestamp >= timestamp:
-                    return first_record(data, at, timestamp)
+                    found = first_record(data, at, timestamp, from_offset)
+                if found is not None:
+                    return found
                 at += header.size
             position, at = position + len(data), 0
             data = self._window(position, SCAN_WINDOW_BYTES) if position < self.size else b""

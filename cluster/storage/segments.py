@@ -186,13 +186,14 @@ class Segments:
         self._idle.pop(oldest.base_offset, None)
         oldest.retire()
 
-    def find_timestamp(self, timestamp: int) -> tuple[int, int] | None:
-        """(offset, timestamp) of the first record not older than `timestamp`."""
-        for segment in self._segments:
+    def find_timestamp(self, timestamp: int, from_offset: int) -> tuple[int, int] | None:
+        """(offset, timestamp) of the first record from an offset on not older than `timestamp`."""
+        for segment in self.since(from_offset):
             newest = segment.max_timestamp
             self.use(segment)
-            if newest >= timestamp:
-                return segment.find_timestamp(timestamp)
+            found = segment.find_timestamp(timestamp, from_offset) if newest >= timestamp else None
+            if found is not None:
+                return found
         return None
 
     @property

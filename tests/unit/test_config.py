@@ -159,8 +159,9 @@ def test_a_topics_configuration_survives_its_strings() -> None:
         ("segment.bytes", "1e9", "a whole number of bytes from 4096 to 2147483647, not '1e9'"),
         ("segment.ms", "9" * 20, "a whole number of milliseconds from 1 to"),
         ("flush", "1", '"batch" or "os", not 1'),
-        ("retention.ms", "1000", "no such key: retention is not supported yet"),
-        ("cleanup.policy", "compact", "no such key: neither retention nor compaction"),
+        ("retention.ms", "-2", "a whole number of milliseconds from -1 to"),
+        ("retention.bytes", "1 GB", "a whole number of bytes from -1 to"),
+        ("cleanup.policy", "compact", '"delete", since compaction is not supported yet'),
         ("min_insync_replicas", "2", "a known key: min.insync.replicas, flush"),
     ],
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from _fastseq.batch import encode_batch
 from _fastseq.table import ProducerTable
 from cluster.storage.disk import DiskError
 from cluster.storage.names import WINDOWS, segment_file
@@ -167,6 +168,23 @@ def test_settings_change_while_the_log_is_open() -> None:
     assert dropped(replica) == 0
     replica.log.config.take(replace(CONFIG, retention_bytes=3_000))
     assert dropped(replica) > 0
+
+
+def test_deleted_records_are_not_found_by_their_time() -> None:
+    replica = filled()
+    assert replica.log.offset_for_timestamp(1_000 + 4_500) == (5, 6_000)
+    replica.log.advance_start(40)
+    assert replica.log.offset_for_timestamp(1_000 + 4_500) == (40, 41_000)
+    replica.log.advance_start(60)
+    assert replica.log.offset_for_timestamp(1_000 + 4_500) is None
+
+
+def test_a_deleted_record_in_a_batch_of_several_is_not_found_by_its_time() -> None:
+    replica = Replica()
+    rows = [(None, b"v", at, ()) for at in (10, 20, 30)]
+    replica.take(encode_batch(rows, producer_id=8, producer_epoch=0, base_sequence=0))
+    replica.log.advance_start(1)
+    assert replica.log.offset_for_timestamp(5) == (1, 20)
 
 
 def test_a_log_anew_begins_with_the_state_of_another_replica() -> None:
