@@ -37,9 +37,10 @@ class DirectoryRefused(Exception):
 
 
 class FileDisk:
-    """Files below `root`, which must exist."""
+    """Files below `root`, which must exist; only to be read with `read_only`."""
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
+    def __init__(self, root: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        self._mode = os.O_RDONLY if read_only else os.O_RDWR
         self.root = Path(root)
         self.buffers = Buffers()
         self._paths: dict[int, str] = {}
@@ -47,7 +48,7 @@ class FileDisk:
 
     def open(self, path: str, *, create: bool = False) -> int:
         """A file descriptor for reading and writing."""
-        flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        flags = self._mode | os.O_CLOEXEC | (os.O_CREAT if create else 0)
         with _translated(path, "open"):
             handle = os.open(self.root / path, flags, 0o644)
         self._paths[handle] = path
@@ -175,6 +176,21 @@ def _translated(path: str, operation: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise DiskError(error.errno or EIO, path, operation) from error
+
+
+def in_use(root: str | os.PathLike[str]) -> bool:
+    """Whether a process holds this data directory at this moment."""
+    try:
+        handle = os.open(Path(root) / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 class DataDirectory:

@@ -161,7 +161,7 @@ class Partition:
 
         Until then it is kept as it is: nobody knows yet whether anybody else has it.
         """
-        damage, value, around = self.replica.log.damage, record.value, self._around
+        damage, value = self.replica.log.damage, record.value
         assert damage is not None
         self._become(
             Resting(f"damaged from offset {damage.offset} on: {damage.reason}", unable=True),
@@ -170,11 +170,7 @@ class Partition:
         if self._leads(value):
             self._resigned = value.leader_epoch
             self._resign(value.leader_epoch)
-        link = around.out.links.get(value.leader)
-        reached = link is not None and link.connected
-        if value.leader == around.node_id or link is None or not reached:
-            return False
-        if link.incarnation != value.leader_incarnation:
+        if not self._around.reaches(value.leader, value.leader_incarnation):
             return False
         try:
             self.replica.give_up_damage(now_ms)

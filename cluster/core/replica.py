@@ -36,6 +36,11 @@ class Around:
     """In what time every log is asked once what may go."""
     touched: dict[PartitionId, None] = field(default_factory=dict)
     """Replicas that changed in this step and are settled at its end."""
+
+    def reaches(self, node_id: int, incarnation: int) -> bool:
+        """Whether there is a connection to this start of another broker."""
+        link = self.out.links.get(node_id)
+        return link is not None and link.connected and link.incarnation == incarnation
     ended: list[Replica] = field(default_factory=list)
     """Replicas whose leadership ended in this step: who waits to read there must hear of it."""
     reads: Reads = field(init=False)

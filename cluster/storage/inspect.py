@@ -95,6 +95,8 @@ def dump(disk: Disk, path: str, *, content: bool = False) -> Iterator[Row]:
         return _log(disk, path, content=content)
     if suffix in readers:
         return readers[suffix](disk, path)
+    if not _is_text(name):
+        raise ValueError(f"{name} is not a file of a log")
     return _texts(disk, path, name)
 
 
@@ -356,6 +358,13 @@ def _windows(disk: Disk, path: str) -> Iterator[Row]:
         floors = table.floors_after(cursor, 1_000)
 
 
+def _is_text(name: str) -> bool:
+    return name.endswith("-offset-checkpoint") or name in (
+        names.EPOCHS, names.METADATA, names.DAMAGED, names.DOUBTFUL, names.FAILED_SYNC,
+        checkpoint.META_PROPERTIES, checkpoint.CLEAN_MARKER, "durability.properties",
+    )  # fmt: skip
+
+
 def _texts(disk: Disk, path: str, name: str) -> Iterator[Row]:
     data = read_file(disk, path) or b""
     try:
@@ -376,7 +385,7 @@ def _texts(disk: Disk, path: str, name: str) -> Iterator[Row]:
                 "offset": found.offset, "claimedEnd": found.claimed_end, "reason": found.reason,
             })]  # fmt: skip
         else:
-            rows = _plain(name, data)
+            rows = _plain(data)
     except ValueError as error:
         rows = [Row("damage", {"position": 0, "damage": str(error)})]
     yield from rows
@@ -386,13 +395,7 @@ def _parsed_epochs(data: bytes) -> list[tuple[int, int]]:
     return checkpoint.parse_epochs(data)
 
 
-def _plain(name: str, data: bytes) -> list[Row]:
+def _plain(data: bytes) -> list[Row]:
     """Files that are text for people already, and markers."""
-    known = (
-        checkpoint.META_PROPERTIES, checkpoint.CLEAN_MARKER, names.DOUBTFUL, names.FAILED_SYNC,
-        "durability.properties",
-    )  # fmt: skip
-    if name not in known:
-        raise ValueError(f"{name} is not a file of a log")
     lines = data.decode("utf-8", "backslashreplace").splitlines() or ["(empty)"]
     return [Row("text", {"text": line}) for line in lines]

@@ -95,13 +95,13 @@ class Segment:
     def unlink(self) -> None:
         """Remove the files of the segment."""
         self.retire()
-        self._remove(SEGMENT_SUFFIXES)
+        self.remove_files(*SEGMENT_SUFFIXES)
 
     def set_aside(self, path: str) -> None:
         """Give the file a name under which it is no segment; its indexes go."""
         self.retire()
         self._disk.rename(self.file.path, path)
-        self._remove(SEGMENT_SUFFIXES)
+        self.remove_files(*SEGMENT_SUFFIXES)
 
     def hide(self, position: int, next_offset: int) -> None:
         """Act as if the file ended at `position`, where `next_offset` would begin."""
@@ -112,7 +112,8 @@ class Segment:
         if not self.settle():
             raise DamagedLog(self.file.path)
 
-    def _remove(self, suffixes: tuple[str, ...]) -> None:
+    def remove_files(self, *suffixes: str) -> None:
+        """Remove files beside the segment, or the segment."""
         for suffix in suffixes:
             path = segment_file(self._directory, self.base_offset, suffix)
             if self._disk.exists(path):
@@ -201,7 +202,7 @@ class Segment:
     def remove_index(self) -> None:
         """Remove the files of an index that only memory will keep up with the segment."""
         assert self.index is self._index, "it was read before"
-        self._remove((INDEX, TIME_INDEX))
+        self.remove_files(INDEX, TIME_INDEX)
 
     # -- scanning
 
