@@ -70,7 +70,7 @@ def broker_settings(config: BrokerConfig, *, kafka: str | None) -> tuple[BrokerS
         BrokerSetting(
             "advertised.listeners",
             "" if kafka is None else f"PLAINTEXT://{kafka}",
-            default=config.advertised_kafka is None,
+            default=False,
         ),
         BrokerSetting(
             "listeners",

@@ -146,7 +146,7 @@ def _told(page: ProducersInfo, *, as_json: bool) -> list[str]:
     for one in page.producers:
         lines.append(
             f"{place}  epoch {one.epoch}, last sequence {one.last_sequence}, last offset"
-            f" {one.last_offset}, idle {_age(one.idle_ms)}, {one.bytes} bytes,"
+            f" {one.last_offset}, idle {age(one.idle_ms)}, {one.bytes} bytes,"
             f" {one.accepted} records accepted"
         )
         lines += [
@@ -165,7 +165,7 @@ def _row(page: ProducersInfo, one: ProducerInfo | FloorInfo) -> str:
     if isinstance(one, FloorInfo):
         last = (f"floor {one.next_sequence}", "", "", "")
     else:
-        last = (one.last_sequence, one.last_offset, _age(one.idle_ms), one.bytes)
+        last = (one.last_sequence, one.last_offset, age(one.idle_ms), one.bytes)
     values = (page.partition, one.producer_id, one.epoch, *last)
     return "  ".join(
         f"{value:>{len(title)}}" for value, title in zip(values, _COLUMNS, strict=True)
@@ -180,7 +180,7 @@ def _floor_text(floor: FloorInfo) -> str:
     return f"expired in epoch {floor.epoch}; goes on at sequence {floor.next_sequence}"
 
 
-def _age(idle_ms: int) -> str:
+def age(idle_ms: int) -> str:
     """A time in its largest unit that is not zero."""
     if idle_ms < 0:
         return "?"

@@ -91,6 +91,59 @@ def test_a_topic_is_created_listed_described_and_deleted(at: list[str]) -> None:
     assert told("topic", "list", *at) == ""
 
 
+def test_a_topic_is_changed_while_it_runs(at: list[str]) -> None:
+    created("growing", 1, at)
+    told("produce", "growing", *at, given="a\nb\nc\n")
+    assert told("topic", "alter", "growing", "--set", "segment.bytes=65536", *at) == (
+        "segment.bytes=65536\n"
+    )
+    assert "segment.bytes=65536" in told("topic", "describe", "growing", *at)
+    told("topic", "alter", "growing", "--unset", "segment.bytes", *at)
+    assert "segment.bytes=1073741824" in told("topic", "describe", "growing", *at)
+    for wrong in ("no.such.key=1", "flush=os", "segment.bytes=many"):
+        refused = oncelog("topic", "alter", "growing", "--set", wrong, *at)
+        assert refused.returncode == 1
+        assert wrong.partition("=")[0] in refused.stderr
+    told("topic", "partitions", "growing", "--total", "3", *at)
+    fewer = oncelog("topic", "partitions", "growing", "--total", "2", *at)
+    assert "INVALID_PARTITIONS" in fewer.stderr
+    assert told("topic", "delete-records", "growing:0", "--before", "2", *at) == (
+        "growing:0 begins at offset 2\n"
+    )
+    assert told("consume", "growing", "--partition", "0", *at) == "c\n"
+    told("topic", "delete-records", "growing", "--all", *at)
+    assert told("consume", "growing", "--partition", "0", *at) == ""
+    beyond = oncelog("topic", "delete-records", "growing:0", "--before", "9", *at)
+    assert "OFFSET_OUT_OF_RANGE" in beyond.stderr
+
+
+def test_producers_are_listed_and_shown(at: list[str]) -> None:
+    created("watched", 2, at)
+    for number in range(3):
+        told("produce", "watched", *at, given=f"{number}\n" * 20)
+    listed = [json.loads(line) for line in told(
+        "producers", "list", "watched", "--json", *at
+    ).splitlines()]  # fmt: skip
+    ids = {entry["producer_id"] for entry in listed}
+    assert len(ids) == 3
+    assert {entry["partition"] for entry in listed} <= {0, 1}
+    assert all(entry["window"] and entry["bytes"] > 0 for entry in listed)
+    assert all(entry["idle_ms"] >= 0 for entry in listed)
+    some = listed[0]["producer_id"]
+    shown = told("producers", "show", str(some), *at)
+    assert "epoch 0" in shown
+    assert "sequences 0 to" in shown
+    only = told("producers", "list", "watched", "--id", str(some), *at).splitlines()
+    assert only[0].split()[:2] == ["partition", "producer"]
+    assert all(line.split()[1] == str(some) for line in only[1:])
+    cut = oncelog("producers", "list", "watched", "--limit", "1", *at)
+    assert len(cut.stdout.splitlines()) == 2
+    assert "see --limit" in cut.stderr
+    nobody = oncelog("producers", "show", "987654321", *at)
+    assert nobody.returncode == 1
+    assert "no partition remembers" in nobody.stderr
+
+
 def test_what_was_produced_is_consumed_in_order_and_then_it_stops(
     at: list[str], tmp_path: Path
 ) -> None:

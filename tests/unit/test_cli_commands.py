@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from cluster.cli.find import addresses
+from cluster.cli.find import addresses, parse_place
+from cluster.cli.producers import age
 from cluster.cli.topic import capped, parse_config
 from cluster.errors import ConfigError, OncelogError
 from cluster.testing.layout import Member, write_members
@@ -63,10 +64,37 @@ def test_few_brokers_cap_a_topic_and_say_so() -> None:
     assert capped(3, 3, {KEY: "some"})[1] == {KEY: "some"}
 
 
+def test_a_place_is_a_topic_or_one_of_its_partitions() -> None:
+    assert parse_place("orders") == ("orders", None)
+    assert parse_place("orders:7") == ("orders", 7)
+    for wrong in (":7", "orders:", "orders:-1", "orders:x"):
+        with pytest.raises(typer.BadParameter, match="TOPIC:PARTITION"):
+            parse_place(wrong)
+
+
+@pytest.mark.parametrize(
+    ("idle_ms", "told"),
+    [(-1, "?"), (0, "0 ms"), (999, "999 ms"), (61_000, "1 min"), (7_200_000, "2 h"),
+     (200_000_000, "2 d")],
+)  # fmt: skip
+def test_an_age_is_told_in_its_largest_unit(idle_ms: int, told: str) -> None:
+    assert age(idle_ms) == told
+
+
 def test_help_names_every_command() -> None:
     told = oncelog("--help")
     assert told.returncode == 0
-    for command in ("up", "down", "broker", "topic", "produce", "consume", "chaos", "demo"):
+    for command in (
+        "up",
+        "down",
+        "broker",
+        "topic",
+        "produce",
+        "consume",
+        "chaos",
+        "demo",
+        "producers",
+    ):
         assert f"  {command} " in told.stdout
 
 
@@ -79,6 +107,15 @@ def test_help_names_every_command() -> None:
         ["chaos", "drop-acks", "--percent", "101"],
         ["topic", "list", "--bootstrap", "nowhere"],
         ["topic", "create", "t", "--config", "novalue"],
+        ["topic", "alter", "t"],
+        ["topic", "alter", "t", "--set", "novalue"],
+        ["topic", "delete-records", "t:0"],
+        ["topic", "delete-records", "t:0", "--all", "--before", "1"],
+        ["topic", "delete-records", "t", "--before", "1"],
+        ["topic", "delete-records", "t:x", "--all"],
+        ["topic", "partitions", "t"],
+        ["producers", "list"],
+        ["producers", "show", "x"],
     ],
 )
 def test_wrong_use_ends_with_status_two(arguments: list[str]) -> None:

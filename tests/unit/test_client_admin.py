@@ -120,3 +120,13 @@ async def test_a_broker_that_has_not_heard_of_a_topic_is_asked_again(
         cluster.refuse = lambda body: errors.pop() if errors else 0
         assert (await admin.describe_topic("t")).config == {"flush": "os"}
     assert not errors
+
+
+async def test_a_change_that_was_passed_on_and_not_heard_of_is_asked_for_again(
+    cluster: FakeCluster,
+) -> None:
+    codes = [36, 7]
+    cluster.refuse = lambda body: codes.pop() if codes else 0
+    async with Admin(cluster.bootstrap) as admin:
+        await admin.create_topic("t")
+    assert codes == []
