@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 
 from cluster import errors
 from cluster.core import metadata
 from cluster.core.defaults import TopicDefaults
+from cluster.core.effects import Hangup
 from cluster.core.metadata import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
 from cluster.limits import AUTO_CREATE_MS
 from cluster.wire import messages
 from cluster.wire.messages.metadata import OPERATIONS_UNKNOWN
-from tests.unit.core_world import CONFIG, TOPIC, World, ready
+from tests.unit.core_world import CONFIG, TOPIC, World, batch, ready
 
 DEFAULTS = TopicDefaults(4, 3, CONFIG, auto_create=True)
 INTERNAL = "__consumer_offsets"
@@ -217,3 +220,56 @@ def test_nothing_is_kept_of_topics_that_are_gone(world: World) -> None:
         world.ask(1, messages.DeleteTopicsRequest(topics=[state]))
     assert len(world.nodes[1].services.metadata._kept) <= 20
     assert len(world.nodes[1].image.topic_changes) == 1
+
+
+SERVED = """0:0-11 1:4-12 2:1-7 3:0-12 8:2-8 9:1-8 10:0-4 11:0-9 12:0-4 13:0-5 14:0-5 15:0-5 16:0-4
+    18:0-4 19:2-7 20:1-6 21:0-2 22:0-4 23:2-4 32:1-4 33:0-2 37:0-3 42:0-2 44:0-1 47:0-0 60:0-1
+    61:0-0"""
+"""What was tried with seven clients of Kafka, without transactions and SASL."""
+
+
+def test_the_versions_that_are_advertised_are_those_that_clients_were_tried_with(
+    world: World,
+) -> None:
+    (answer,) = world.ask(1, messages.ApiVersionsRequest(), version=0, native=False)
+    assert isinstance(answer, messages.ApiVersionsResponse)
+    told = [f"{one.api_key}:{one.min_version}-{one.max_version}" for one in answer.api_keys]
+    assert told == SERVED.split()
+
+
+@pytest.mark.parametrize("key", [17, 24, 25, 26, 28, 36, 65, 66, 1000])
+def test_what_is_not_advertised_ends_the_connection(world: World, key: int) -> None:
+    world.emitted.clear()
+    world.send(1, struct.pack(">hhih", key, 0, 1, -1), native=False)
+    world.run(10)
+    assert [type(effect) for _, effect in world.emitted] == [Hangup]
+
+
+def test_a_transactional_producer_is_told_that_it_may_not(world: World) -> None:
+    refused = errors.TRANSACTIONAL_ID_AUTHORIZATION_FAILED.number
+    for version in range(5):
+        body = messages.InitProducerIdRequest(transactional_id="t", transaction_timeout_ms=1_000)
+        (answer,) = world.ask(1, body, version=version, native=False)
+        assert isinstance(answer, messages.InitProducerIdResponse)
+        assert (answer.error_code, answer.producer_id) == (refused, -1)
+    for version in range(3, 12):
+        part = messages.PartitionProduceData(index=0, records=batch(-1, -1))
+        topics = [messages.TopicProduceData(name=TOPIC, partition_data=[part])]
+        produce = messages.ProduceRequest("t", -1, 1_000, topics)
+        (produced,) = world.ask(world.leader(), produce, version=version, native=False)
+        assert isinstance(produced, messages.ProduceResponse)
+        assert produced.responses[0].partition_responses[0].error_code == refused
+
+
+def test_clients_cannot_write_what_brokers_keep_for_themselves(world: World) -> None:
+    world.ask(1, messages.FindCoordinatorRequest(coordinator_keys=["g"]), wait_ms=1_000)
+    leader = world.leader(0, INTERNAL)
+    part = messages.PartitionProduceData(index=0, records=batch(-1, -1))
+    topics = [messages.TopicProduceData(name=INTERNAL, partition_data=[part])]
+    (answer,) = world.ask(leader, messages.ProduceRequest(None, -1, 1_000, topics), native=False)
+    assert isinstance(answer, messages.ProduceResponse)
+    code = answer.responses[0].partition_responses[0].error_code
+    assert code == errors.INVALID_TOPIC_EXCEPTION.number
+    listed = next(topic for topic in ask(world, INTERNAL).topics)
+    assert listed.is_internal
+    assert listed.topic_id != bytes(16)
