@@ -56,6 +56,11 @@ class Follower:
         """Whether a stream is open."""
         return self._open
 
+    def follows(self, value: PartitionRecord) -> bool:
+        """Whether this is the role that a record gives."""
+        mine = (self.epoch, self.leader, self.leader_incarnation)
+        return mine == (value.leader_epoch, value.leader, value.leader_incarnation)
+
     def ask(self, now_ms: int) -> None:
         """Open a stream: say what this log holds, durably."""
         self._open, self._acked, self._intake = False, -1, None

@@ -15,9 +15,9 @@ from cluster import errors
 from cluster.core.follower import Follower
 from cluster.core.image import Versioned
 from cluster.core.leader import Leader
+from cluster.core.reach import none, reach
 from cluster.core.records import PartitionRecord, TopicRecord
 from cluster.core.replica import Around, Replica
-from cluster.core.replicate import epoch_at
 from cluster.storage.disk import DiskError
 from cluster.wire import stream
 
@@ -68,25 +68,11 @@ class Partition:
         return resting or log.failed or log.rebuilding
 
     def report(self) -> stream.ReplicaState:
-        """How far this replica reaches, for an election (rule 7); -1 while it cannot lead.
-
-        A damaged one cannot either, but says how far it once reached: nobody who has less may.
-        """
-        topic_id, index = self.replica.topic_id, self.replica.index
-        damage = self.replica.log.damage
-        if damage is not None:
-            end, epoch = damage.claimed_end, damage.claimed_epoch
-            return stream.ReplicaState(
-                topic_id, index, self.epoch_taken_up, epoch, end, doubtful=True, damaged=True
-            )
-        if self.unable:
-            return stream.ReplicaState(topic_id, index, -1, -1, -1, False)
+        """How far this replica reaches, for an election (rule 7); -1 while it cannot serve."""
+        if self.unable and self.replica.log.damage is None:
+            return none(self.replica.topic_id, self.replica.index)
         self._cut_since_report = False
-        log, end = self.replica.log, self.replica.counted_end
-        # The epoch of the last record, not the last one assigned: an epoch without a record
-        # says nothing of how far a log reaches.
-        last = epoch_at(log.epochs, end - 1)
-        return stream.ReplicaState(topic_id, index, self.epoch_taken_up, last, end, log.doubtful)
+        return reach(self.replica, self.epoch_taken_up)
 
     def configured(self, topic: TopicRecord) -> None:
         """The topic's settings have changed."""
@@ -123,7 +109,9 @@ class Partition:
         elif mine:
             self._become(None)
             self._lead(record, now_ms)
-        elif value.leader != self._around.node_id and not self._follows(value):
+        elif value.leader != self._around.node_id and not (
+            isinstance(role, Follower) and role.follows(value)
+        ):
             self._become(None)
             self.role = Follower(self.replica, value, self._around, now_ms)
         elif value.leader == self._around.node_id:
@@ -145,51 +133,33 @@ class Partition:
 
     def _sound(self, record: Versioned[PartitionRecord], now_ms: int) -> bool:
         """Whether the log lets this replica take a role."""
-        if self.replica.log.damage is not None and not self._give_up_damage(record, now_ms):
+        log = self.replica.log
+        if log.damage is not None and not self._give_up_damage(record, now_ms):
             return False
-        if self.replica.log.failed:
+        if log.failed:
             self._become(Resting("the log failed"))
-            return False
-        if self._leads(record.value) and self.replica.log.rebuilding:
+        elif log.rebuilding and self._leads(record.value):
             self._become(Resting("the producer state is being made anew", unable=True))
             self._resign(record.value.leader_epoch)
-            return False
-        return True
+        else:
+            return True
+        return False
 
     def _give_up_damage(self, record: Versioned[PartitionRecord], now_ms: int) -> bool:
-        """Cut what cannot be read, once another replica leads and can be reached (rule 7).
-
-        Until then it is kept as it is: nobody knows yet whether anybody else has it.
-        """
-        damage, value = self.replica.log.damage, record.value
-        assert damage is not None
-        self._become(
-            Resting(f"damaged from offset {damage.offset} on: {damage.reason}", unable=True),
-            errors.KAFKA_STORAGE_ERROR.number,
-        )
+        """Cut what cannot be read, once another leads and can be reached; not before (rule 7)."""
+        value, said = record.value, f"damaged {self.replica.log.damage}"
+        self._become(Resting(said, unable=True), errors.KAFKA_STORAGE_ERROR.number)
         if self._leads(value):
             self._resigned = value.leader_epoch
             self._resign(value.leader_epoch)
-        if not self._around.reaches(value.leader, value.leader_incarnation):
-            return False
-        try:
-            self.replica.give_up_damage(now_ms)
-        except DiskError:
-            return False
-        return True
+        if self._around.reaches(value.leader, value.leader_incarnation):
+            with suppress(DiskError):
+                self.replica.give_up_damage(now_ms)
+        return self.replica.log.damage is None
 
     def _leads(self, value: PartitionRecord) -> bool:
         around = self._around
         return value.leader == around.node_id and value.leader_incarnation == around.out.incarnation
-
-    def _follows(self, value: PartitionRecord) -> bool:
-        role = self.role
-        return (
-            isinstance(role, Follower)
-            and role.epoch == value.leader_epoch
-            and role.leader == value.leader
-            and role.leader_incarnation == value.leader_incarnation
-        )
 
     def _become(
         self, role: Resting | None, error: int = errors.NOT_LEADER_OR_FOLLOWER.number
@@ -368,9 +338,7 @@ class Partition:
     def _look_resting(self, now_ms: int) -> None:
         if self._resigned is not None:
             self._resign(self._resigned)  # again, until a newer record says it was heard
-        if self.replica.log.damage is not None:
-            return
-        if self.replica.log.failed:
+        if self.replica.log.failed and self.replica.log.damage is None:
             self._cut_since_report = True
             try:
                 self.replica.recover(now_ms)

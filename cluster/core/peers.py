@@ -14,6 +14,7 @@ from cluster.core.controller import Controller
 from cluster.core.effects import LookAtStore
 from cluster.core.outbox import Outbox
 from cluster.core.placement import Replicas
+from cluster.core.reach import none
 from cluster.wire import stream
 
 StreamMessage = (
@@ -174,8 +175,7 @@ class Peers:
         states = []
         for topic_id, index in query.partitions:
             partition = self._replicas.get(topic_id, index)
-            none = stream.ReplicaState(topic_id, index, -1, -1, -1, False)
-            states.append(none if partition is None else partition.report())
+            states.append(none(topic_id, index) if partition is None else partition.report())
         return stream.StateReport(query.query, tuple(states))
 
     # -- at the step's end --------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Around:
         """Whether there is a connection to this start of another broker."""
         link = self.out.links.get(node_id)
         return link is not None and link.connected and link.incarnation == incarnation
+
     ended: list[Replica] = field(default_factory=list)
     """Replicas whose leadership ended in this step: who waits to read there must hear of it."""
     reads: Reads = field(init=False)

@@ -38,6 +38,9 @@ class Damage:
     claimed_epoch: int
     reason: str
 
+    def __str__(self) -> str:
+        return f"from offset {self.offset} on: {self.reason}"
+
 
 class Place(NamedTuple):
     """A bad batch: in which segment, at which position, what offset it should begin with."""
