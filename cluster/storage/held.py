@@ -5,7 +5,7 @@ the table, keeping leader epochs on disk, and the marks beside the log. Nothing 
 a batch.
 
 Invariants: a failed log stays failed until its unsynced end was cut (rule 14 of docs/protocol.md);
-leader epochs in memory are those on disk, or a write of them failed and was taken back.
+leader epochs on disk are those in memory, or fewer that the batches make whole again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from _fastseq.turn import Lane
 from cluster.limits import OFFSET_MAX
 from cluster.storage import aside, names
 from cluster.storage.budget import Budget
-from cluster.storage.checkpoint import format_epochs
 from cluster.storage.claim import mark, mark_failed_sync, unmark
 from cluster.storage.cold import ColdReads
 from cluster.storage.damage import Damage, Place
 from cluster.storage.disk import EIO, Buffer, Disk, DiskError, replace_file
+from cluster.storage.epoch_file import EpochFile
 from cluster.storage.epochs import Epochs
 from cluster.storage.repair import Damaged
 from cluster.storage.replay import Rebuild
@@ -70,6 +70,7 @@ class HeldLog:
         self._segments = segments
         self._snapshots = snapshots
         self._epochs = epochs
+        self._epoch_file = EpochFile(disk, directory)
         self._start_offset = segments.start_offset
         self._book = SyncBook(segments.active, segments.next_offset)
         self._rebuild = Rebuild(table, snapshots, segments)
@@ -197,23 +198,13 @@ class HeldLog:
         return self._epochs.last_epoch
 
     def assign_epoch(self, epoch: int, start_offset: int) -> None:
-        """Begin a leader epoch, durably; on DiskError it has not begun."""
-        before = self._epochs.entries
+        """Begin a leader epoch; the file follows, the first batch of it says so at once."""
         if self._epochs.assign(epoch, start_offset):
-            self._keep_epochs(before)
+            self._epoch_file.grown()
 
     def _learn_epochs(self, data: Buffer, start: int, end: int) -> None:
-        before = self._epochs.entries
         if self._epochs.observe(data, start, end):
-            self._keep_epochs(before)
-
-    def _keep_epochs(self, before: list[tuple[int, int]]) -> None:
-        """Write the changed epochs, or have the ones before again."""
-        try:
-            self._write_epochs()
-        except DiskError:
-            self._epochs = Epochs(before)
-            raise
+            self._epoch_file.grown()
 
     def epoch_end(self, epoch: int) -> tuple[int, int]:
         """(newest epoch here not above `epoch`, its end offset); (-1, -1) if later than any."""
@@ -224,8 +215,7 @@ class HeldLog:
             self._write_epochs()
 
     def _write_epochs(self) -> None:
-        data = format_epochs(self._epochs.entries)
-        replace_file(self._disk, f"{self.directory}/{names.EPOCHS}", data)
+        self._epoch_file.replace(self._epochs.entries)
 
     # -- snapshots and marks
 

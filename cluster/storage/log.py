@@ -25,7 +25,7 @@ from cluster.storage.epochs import Epochs
 from cluster.storage.held import HeldLog
 from cluster.storage.reading import Cold, Fetched, Missing, Parts, joined
 from cluster.storage.segment import Segment
-from cluster.storage.syncing import SyncRequest
+from cluster.storage.syncing import EPOCH_FILE, SyncRequest
 
 
 class Log(HeldLog):
@@ -321,10 +321,15 @@ class Log(HeldLog):
         """
         if self.failed or self.closed or self.damage is not None:
             return []
-        return self._book.requests(active=self.config.flush == "batch")
+        requests = self._book.requests(active=self.config.flush == "batch")
+        epochs = self._epoch_file.request(self._epochs.entries)
+        return requests if epochs is None else [*requests, epochs]
 
     def synced(self, segment_base: int, generation: int, end: int, errno: int) -> bool:
         """Take a sync worker's result; True if `synced_end` moved. An error fences the log."""
+        if segment_base == EPOCH_FILE:
+            self._epoch_file.completed(generation, errno, closed=self.closed)
+            return False
         if not self._book.completed(segment_base, generation) or self.closed:
             return False
         if errno:
@@ -336,7 +341,7 @@ class Log(HeldLog):
     @property
     def syncing(self) -> bool:
         """Whether a sync worker still has a file of this log."""
-        return self._book.requested > 0
+        return self._book.requested > 0 or self._epoch_file.in_flight
 
     # -- stopping
 
@@ -346,6 +351,7 @@ class Log(HeldLog):
         with self._failed_on_error():
             self._book.sync_through(self._segments.active)
         self._segments.active.write_index()
+        self._epoch_file.settle(self._epochs.entries)
         self._snapshots.take(self.table, self._segments.bases, sync=True)
 
     def close(self, *, clean: bool) -> None:

@@ -291,8 +291,13 @@ class Opening:
         return epochs
 
     def _settle_epochs(self, epochs: Epochs, segments: Segments) -> Generator[int, None, None]:
-        """Let the epochs end with the log; when the last batch's is missing, find all anew."""
-        known = bool(epochs.entries)
+        """Let the epochs end with the log; when the last batch's is missing, find what is.
+
+        Epochs grow along the log, so what the file lacks begins in the last segment of which the
+        first batch is of a known one. A scan has learnt some, but of the segments that it read.
+        """
+        known = Epochs(self._epochs_before)
+        known.truncate(segments.next_offset + 1)
         epochs.truncate(segments.next_offset + 1)
         if segments.next_offset <= segments.start_offset:
             return
@@ -300,9 +305,16 @@ class Opening:
         _, data, at = segments.holding(last).locate(last)
         if not data:
             raise DamagedLog(segments.active.file.path)
-        if read_header(data, at).leader_epoch > epochs.last_epoch or not known:
+        if read_header(data, at).leader_epoch > known.last_epoch:
             epochs.truncate(0)
-            for segment in segments.since(segments.start_offset):
+            for epoch, start_offset in known.entries:
+                epochs.assign(epoch, start_offset)
+            begin = segments.start_offset
+            for segment in reversed(segments.since(begin)):
+                if 0 <= segment.first_epoch <= known.last_epoch:
+                    begin = segment.base_offset
+                    break
+            for segment in segments.since(begin):
                 for window, _, found in segment.walk(0, segment.base_offset, check_crc=False):
                     epochs.observe(window, 0, found.end_position)
                     yield len(window)

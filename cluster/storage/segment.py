@@ -204,6 +204,12 @@ class Segment:
         assert self.index is self._index, "it was read before"
         self.remove_files(INDEX, TIME_INDEX)
 
+    @property
+    def first_epoch(self) -> int:
+        """Leader epoch of the first batch, -1 if there is none."""
+        data = self._disk.read(self.open(), 0, HEADER_BYTES)
+        return read_header(data).leader_epoch if len(data) == HEADER_BYTES else -1
+
     # -- scanning
 
     def walk(

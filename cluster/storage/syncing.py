@@ -13,6 +13,8 @@ import msgspec
 
 from cluster.storage.segment import Segment
 
+EPOCH_FILE = -1  # stands for a segment's base where the file of leader epochs is synced
+
 
 class SyncRequest(msgspec.Struct, frozen=True, gc=False):
     """One file to sync: when done, its bytes below offset `end` are durable."""

@@ -1,0 +1,121 @@
+"""The file of leader epochs: written behind, made whole by the batches, never older than a cut."""
+
+import pytest
+
+from cluster.storage import names
+from cluster.storage.checkpoint import parse_epochs
+from cluster.storage.disk import DiskError
+from cluster.storage.syncing import EPOCH_FILE, SyncRequest
+from tests.unit.log_fixture import Replica
+
+PATH = f"t-0/{names.EPOCHS}"
+
+
+@pytest.fixture
+def replica() -> Replica:
+    return Replica()
+
+
+def stored(replica: Replica) -> list[tuple[int, int]]:
+    return parse_epochs(replica.disk.contents(PATH))
+
+
+def begin_epoch(replica: Replica, epoch: int) -> None:
+    replica.log.lane.leader_epoch = epoch
+    replica.log.assign_epoch(epoch, replica.log.next_offset)
+
+
+def epoch_sync(replica: Replica) -> SyncRequest:
+    (request,) = (r for r in replica.log.next_syncs() if r.segment_base == EPOCH_FILE)
+    return request
+
+
+def done(replica: Replica, request: SyncRequest, errno: int = 0) -> None:
+    if not errno:
+        replica.disk.sync(request.handle)
+    replica.log.synced(request.segment_base, request.generation, request.end, errno)
+
+
+def test_an_epoch_is_in_the_file_once_its_sync_came_back(replica: Replica) -> None:
+    syncs = replica.disk.calls["sync"]
+    begin_epoch(replica, 3)
+    assert replica.disk.calls["sync"] == syncs
+    assert stored(replica) == [(0, 0)]
+    request = epoch_sync(replica)
+    assert replica.log.syncing
+    done(replica, request)
+    assert stored(replica) == [(3, 0)]
+    assert not replica.log.syncing
+
+
+def test_epochs_that_begin_meanwhile_are_written_with_the_next_sync(replica: Replica) -> None:
+    replica.append(2)
+    begin_epoch(replica, 1)
+    request = epoch_sync(replica)
+    replica.append(2)
+    begin_epoch(replica, 2)
+    done(replica, request)
+    assert stored(replica) == [(0, 0), (1, 2)]
+    done(replica, epoch_sync(replica))
+    assert stored(replica) == [(0, 0), (1, 2), (2, 4)]
+
+
+@pytest.mark.parametrize("lost", ["the last epochs", "all of the file"])
+def test_what_a_crash_kept_out_of_the_file_is_found_in_the_batches(
+    replica: Replica, lost: str
+) -> None:
+    for epoch in (1, 2, 5):
+        for _ in range(12):  # over several segments
+            replica.append(3)
+        begin_epoch(replica, epoch)
+    replica.append(3)
+    before = replica.log.epochs
+    for request in replica.log.next_syncs():
+        if request.segment_base != EPOCH_FILE:
+            done(replica, request)
+    if lost == "all of the file":
+        replica.disk.unlink(PATH)
+    assert len([name for name in replica.disk.list("t-0") if name.endswith(".log")]) > 3
+    replica.crash(recovery_point=replica.log.next_offset)
+    assert replica.log.epochs == before
+    assert stored(replica) == before
+
+
+def test_what_was_cut_does_not_come_back_with_a_sync_of_before(replica: Replica) -> None:
+    replica.append(2)
+    begin_epoch(replica, 3)
+    request = epoch_sync(replica)
+    replica.log.truncate(2, 0)
+    assert stored(replica) == [(0, 0)]
+    done(replica, request)
+    assert stored(replica) == [(0, 0)]
+
+
+def test_a_failed_sync_of_the_file_leaves_the_one_there_was(replica: Replica) -> None:
+    begin_epoch(replica, 3)
+    done(replica, epoch_sync(replica), errno=5)
+    assert stored(replica) == [(0, 0)]
+    assert not replica.log.failed
+    replica.log.close(clean=True)
+    assert stored(replica) == [(3, 0)]
+
+
+def test_a_full_disk_keeps_no_epoch_from_beginning(replica: Replica) -> None:
+    begin_epoch(replica, 3)
+    replica.disk.faults.write_countdown = 1
+    assert all(request.segment_base != EPOCH_FILE for request in replica.log.next_syncs())
+    assert replica.log.last_epoch == 3
+    replica.disk.faults.write_countdown = 1
+    with pytest.raises(DiskError):
+        replica.append(1)
+
+
+def test_a_sync_that_comes_back_after_the_close_only_lets_go_of_its_file(replica: Replica) -> None:
+    begin_epoch(replica, 3)
+    request = epoch_sync(replica)
+    replica.log.close(clean=False)
+    assert replica.disk.open_handles == 1
+    done(replica, request)
+    assert replica.disk.open_handles == 0
+    assert stored(replica) == [(0, 0)]
+    assert not replica.log.syncing
