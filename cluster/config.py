@@ -138,6 +138,12 @@ class TopicConfig:
     file_delete_delay_ms: Annotated[int, _integer(0, 2**53, "milliseconds")] = DELETE_DELAY_MS
     """How long the file of a deleted segment stays, for whoever still reads it."""
     cleanup_policy: Annotated[Literal["delete"], _cleanup_policy] = "delete"
+    message_timestamp_type: Annotated[
+        Literal["CreateTime", "LogAppendTime"], _choice("CreateTime", "LogAppendTime")
+    ] = "CreateTime"
+    """Whose time records carry: their producer's, or that of the leader that appended them."""
+    validate_records: Annotated[Literal["header", "full"], _choice("header", "full")] = "header"
+    """Ours: whether leaders look into compressed batches, or believe their headers."""
     producer_id_expiration_ms: Annotated[int, _integer(1_000, 2**53, "milliseconds")] = (
         PRODUCER_EXPIRATION_MS
     )

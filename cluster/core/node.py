@@ -63,7 +63,7 @@ class Node:
         self.requests = Requests(
             self.image, self.out, self.replicas.find,
             producer_ids=self.producer_ids, faults=self.faults, reads=around.reads,
-            routes=self.replicas.routes,
+            routes=self.replicas.routes, wall_offset_ms=settings.wall_offset_ms,
         )  # fmt: skip
         self.services = Services(
             settings, self.image, self.replicas.find,

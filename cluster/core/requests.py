@@ -21,6 +21,7 @@ from cluster.core.faults import Faults
 from cluster.core.fetch import Fetches
 from cluster.core.hosted import Appended, Find
 from cluster.core.image import Image
+from cluster.core.metadata import address_of
 from cluster.core.outbox import Outbox
 from cluster.core.producers import ProducerIds
 from cluster.core.reads import Reads
@@ -34,15 +35,18 @@ class Requests:
     def __init__(
         self, image: Image, out: Outbox, find: Find, *,
         producer_ids: ProducerIds, faults: Faults, reads: Reads, routes: Routes,
+        wall_offset_ms: int,
     ) -> None:  # fmt: skip
         """`find` gives this broker's partition of a topic, `routes` the same for produce requests;
-        others register what they serve.
+        others register what they serve. `wall_offset_ms` is what the clock on the wall is ahead.
         """
         self._out = out
         self._image = image
         self._find = find
         self._producer_ids = producer_ids
         self._faults = faults
+        self._wall_offset_ms = wall_offset_ms
+        out.answers.endpoint = self._endpoint
         self.fetches = Fetches(find, reads)
         self.append = Append(out.answers, routes, producer_ids.above_bound)
         self.requests: Counter[int] = Counter()
@@ -73,7 +77,13 @@ class Requests:
         for connection, reason, version in bad:
             self.rejected["UnsupportedVersion" if version else "WireError"] += 1
             self._out.emit(Hangup(connection, reason))
-        return self.append.run(self._producer_ids.bound, now_ms, now_ms)
+        return self.append.run(self._producer_ids.bound, now_ms, now_ms + self._wall_offset_ms)
+
+    def _endpoint(self, node_id: int, native: bool) -> tuple[str, int, None] | None:
+        """Where clients find the leader of a partition that is not led here; no rack is known."""
+        broker = self._image.brokers.get(node_id)
+        address = None if broker is None else address_of(broker.value, native=native)
+        return None if address is None else (*address, None)
 
     def _serve_one(self, message: ClientMessage, now_ms: int) -> None:
         header, body = codec.decode_request(message.frame)

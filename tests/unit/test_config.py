@@ -135,6 +135,8 @@ def test_topic_keys_have_kafkas_names() -> None:
         "retention.bytes",
         "file.delete.delay.ms",
         "cleanup.policy",
+        "message.timestamp.type",
+        "validate.records",
         "segment.bytes",
         "segment.ms",
         "index.interval.bytes",

@@ -39,9 +39,13 @@ def cut_off(world: World, node_id: int) -> None:
     """A broker hears no other and no store, and nobody hears it."""
     for other in world.nodes:
         world.blocked |= {(node_id, other), (other, node_id)}
-    world.tell = lambda changes: [  # type: ignore[method-assign, assignment]
-        world.post(other, events.StoreChanged(changes)) for other in world.nodes if other != node_id
-    ]
+
+    def tell(changes: tuple[events.Change, ...]) -> None:
+        for other in world.nodes:
+            if other != node_id:
+                world.post(other, events.StoreChanged(changes))
+
+    world.tell = tell  # type: ignore[method-assign]
     world.lose_session(node_id)
 
 
