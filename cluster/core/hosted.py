@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
-from cluster.core.append_times import AppendTimes
 from cluster.core.replica import Replica
+from cluster.core.sweep import Sweep
 
 
 class Led(Protocol):
@@ -19,10 +19,7 @@ class Led(Protocol):
     replica: Replica
     epoch: int
     epoch_start: int
-
-    @property
-    def append_times(self) -> AppendTimes:
-        """When this term's log ended where."""
+    sweep: Sweep
 
     @property
     def members_present(self) -> bool:

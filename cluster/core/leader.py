@@ -21,7 +21,6 @@ from _fastseq.waiters import Term
 from cluster import errors
 from cluster.core import insync, records
 from cluster.core.acknowledge import Quorum, high_watermark
-from cluster.core.append_times import AppendTimes
 from cluster.core.deletions import Deletion, Deletions, Done
 from cluster.core.effects import Put
 from cluster.core.events import Commit
@@ -83,11 +82,6 @@ class Leader:
         self._quorum = Quorum.of(
             self.record.value, self._proposed, self._around.node_id, self.replica.min_insync
         )
-
-    @property
-    def append_times(self) -> AppendTimes:
-        """When this term's log ended where."""
-        return self.sweep.times
 
     @property
     def members_present(self) -> bool:

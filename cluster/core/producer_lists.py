@@ -83,7 +83,7 @@ def _state(
         last_sequence=-1 if last is None else last.last_sequence,
         last_timestamp=entry.last_timestamp,
         batches=batches,
-        idle_ms=-1 if last is None else led.append_times.idle_ms(last.next_offset, now_ms),
+        idle_ms=-1 if last is None else led.sweep.times.idle_ms(last.next_offset, now_ms),
         bytes=table.entry_bytes(entry.producer_id),
         accepted=entry.accepted,
     )
