@@ -100,6 +100,15 @@ class Folder:
                 _name(self.durable, name, entry)
         self.changes = []
 
+    def sync_only(self, groups: tuple[list[NameChange], ...]) -> None:
+        """Make some changes durable: those that are not yet."""
+        wanted = {id(group) for group in groups}
+        for group in self.changes:
+            if id(group) in wanted:
+                for name, entry in group:
+                    _name(self.durable, name, entry)
+        self.changes = [group for group in self.changes if id(group) not in wanted]
+
     def crash(self, rng: Random) -> None:
         in_order = rng.random() < 0.5
         kept = rng.randrange(len(self.changes) + 1)
@@ -135,6 +144,8 @@ class Faults:
     sync_probability: float = 0.0
     name_countdown: int = 0
     capacity_bytes: int = 0
+    misdirect_countdown: int = 0
+    """The write that this counts down to lands elsewhere in its file, and says that it did not."""
     read_countdown: int = 0
     read_probability: float = 0.0
     """How often a read that waits for the device fails."""
@@ -154,9 +165,11 @@ class Faults:
 class SyncTicket:
     """A sync that has begun: the writes before it count when it ends well."""
 
-    file: File
+    file: File | Folder
     until: int
     boot: int
+    names: tuple[list[NameChange], ...] = ()
+    """Of a directory: the changes that it had when the sync began."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +192,7 @@ class SimulatedDisk:
         """How often a read finds only part of it in the page cache; at 1, nothing ever."""
         self._chance = Random(0)
         self._root = Folder()
-        self._handles: dict[int, tuple[str, File]] = {}
+        self._handles: dict[int, tuple[str, File | Folder]] = {}
         self._next_handle = 3
         self._next_change = 0
         self._boot = 0
@@ -220,7 +233,9 @@ class SimulatedDisk:
 
     def begin_sync(self, handle: int) -> SyncTicket:
         """A sync worker takes a request: what is written from now on is not covered."""
-        return SyncTicket(self._file(handle), self._next_change, self._boot)
+        entry = self._handles[handle][1]
+        names = tuple(entry.changes) if isinstance(entry, Folder) else ()
+        return SyncTicket(entry, self._next_change, self._boot, names)
 
     def finish_sync(self, ticket: SyncTicket) -> int:
         """The sync worker is done: 0 or an error number. Void after a crash."""
@@ -228,9 +243,13 @@ class SimulatedDisk:
         if ticket.boot != self._boot:
             return EIO
         if self.faults.due("sync"):
-            ticket.file.lose(ticket.until)
+            if isinstance(ticket.file, File):
+                ticket.file.lose(ticket.until)
             return EIO
-        ticket.file.sync(ticket.until)
+        if isinstance(ticket.file, Folder):
+            ticket.file.sync_only(ticket.names)
+        else:
+            ticket.file.sync(ticket.until)
         return 0
 
     def begin_read(self, handle: int, position: int, length: int) -> ReadTicket:
@@ -329,7 +348,9 @@ class SimulatedDisk:
 
     def _file(self, handle: int) -> File:
         assert handle in self._handles, "a handle from before a crash, or closed"
-        return self._handles[handle][1]
+        entry = self._handles[handle][1]
+        assert isinstance(entry, File), "a handle of a directory"
+        return entry
 
     def open(self, path: str, *, create: bool = False) -> int:
         folder, name = self._parent(path)
@@ -340,8 +361,14 @@ class SimulatedDisk:
         self._handles[handle] = (path, self._lookup(path))
         return handle
 
+    def open_directory(self, path: str) -> int:
+        self._fail_names(path, "open")
+        handle, self._next_handle = self._next_handle, self._next_handle + 1
+        self._handles[handle] = (path, self._folder(path))
+        return handle
+
     def close(self, handle: int) -> None:
-        self._file(handle)
+        assert handle in self._handles, "a handle from before a crash, or closed"
         del self._handles[handle]
 
     def size(self, handle: int) -> int:
@@ -357,6 +384,9 @@ class SimulatedDisk:
             self._change(file, position, data[: len(data) // 2])
             errno = ENOSPC if full else self.faults.write_errno
             raise DiskError(errno, self._handles[handle][0], "write")
+        if self.faults.due("misdirect"):
+            self._change(file, position, bytes(len(data)))  # the file has grown all the same
+            position = self._chance.randrange(position + 1)
         self._change(file, position, data)
 
     def _change(self, file: File, position: int, piece: bytes | None) -> None:

@@ -100,3 +100,15 @@ def test_a_full_disk_takes_writes_again_once_there_is_room() -> None:
     disk.unlink("old")
     write_file(disk, "new", b"1234", sync=True)
     assert read_file(disk, "new") == b"1234"
+
+
+def test_a_misdirected_write_lands_elsewhere_and_says_nothing() -> None:
+    disk = SimulatedDisk()
+    handle = disk.open("file", create=True)
+    disk.write(handle, 0, [b"a" * 100])
+    disk.faults.misdirect_countdown = 1
+    disk.write(handle, 100, [b"b" * 10])
+    found = disk.contents("file")
+    assert len(found) == 110
+    assert found[100:] == bytes(10) or b"b" in found[100:]
+    assert b"b" in found[:100]

@@ -234,3 +234,31 @@ def test_power_lost_after_damage_was_met_finds_it_again(replica: Replica) -> Non
     assert first is not None
     replica.disk.crash(Random(1))
     assert replica.open(recovery_point=0).damage == first
+
+
+def written(misdirect: int) -> Replica:
+    replica = Replica()
+    replica.disk.faults.misdirect_countdown = misdirect
+    for _ in range(31):
+        replica.append(3)
+        replica.sync()
+    replica.log.close(clean=False)
+    return replica
+
+
+@pytest.mark.parametrize("recovery_point", [0, 93])
+def test_a_misdirected_write_is_found_where_it_landed_or_where_it_is_missing(
+    recovery_point: int,
+) -> None:
+    sound = written(0)
+    for writes in range(2, 30):
+        replica = written(writes)
+        if state(replica) == state(sound):
+            continue  # it was a write to another file
+        log = replica.open(recovery_point=recovery_point)
+        if recovery_point:  # nothing is checked that was synced; the scrubber does it
+            places = [find_damage(segment) for segment in log._segments.since(0)]
+            assert any(place is not None for place in places) or log.damage is not None
+        else:
+            assert log.next_offset < 93
+            assert log.doubtful
