@@ -59,7 +59,7 @@ cdef class Route:
     `closed` keeps clients out of a topic that brokers write themselves.
     """
 
-    def __init__(self):
+    def __cinit__(self):
         self.leader = self.leader_epoch = -1
         self.item = -1
 
@@ -67,7 +67,7 @@ cdef class Route:
 cdef class Routes:
     """The partitions of this broker, by the names that produce requests give them."""
 
-    def __init__(self):
+    def __cinit__(self):
         self.topics = {}
 
     def add(self, topic, index, Route route not None):

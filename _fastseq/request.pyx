@@ -85,6 +85,34 @@ cdef void skip_tags(Cursor* cursor) noexcept nogil:
         count -= 1
 
 
+# How many bytes the character at `p` takes, at most `room`; 0 if it is none of UTF-8's.
+cdef int character(const unsigned char* p, int64_t room) noexcept nogil:
+    cdef int size = 2 if p[0] < 0xE0 else 3 if p[0] < 0xF0 else 4
+    cdef uint32_t code = p[0] & (0x7F >> size)
+    cdef int i
+    if p[0] < 0xC2 or p[0] > 0xF4 or size > room:
+        return 0
+    for i in range(1, size):
+        if p[i] & 0xC0 != 0x80:
+            return 0
+        code = code << 6 | (p[i] & 0x3F)
+    if size == 3 and (code < 0x800 or 0xD800 <= code < 0xE000):
+        return 0
+    return 0 if size == 4 and not 0x10000 <= code < 0x110000 else size
+
+
+# A name is sent back, so it must be one that its client can read.
+cdef bint readable(const unsigned char* p, int64_t size) noexcept nogil:
+    cdef int64_t at = 0
+    cdef int step
+    while at < size:
+        step = 1 if p[at] < 0x80 else character(p + at, size - at)
+        if step == 0:
+            return False
+        at += step
+    return True
+
+
 cdef Name topic_next(Cursor* cursor) noexcept nogil:
     cdef Name name
     cdef int64_t size = take_length(cursor, 2)
@@ -120,7 +148,7 @@ cdef void check_topics(Cursor cursor, int64_t elements_max, Request* request) no
         topics -= 1
         name = topic_next(&cursor)
         elements += name.parts
-        if elements > elements_max:
+        if elements > elements_max or not readable(name.p, name.size):
             cursor.bad = True
         parts = name.parts
         while parts > 0 and not cursor.bad:

@@ -1,4 +1,4 @@
-"""A fuzzer of everything that reads batches or side files: `python tests/fuzz.py SECONDS SEED`.
+"""A fuzzer of everything that reads foreign bytes in C: `python -m tests.fuzz SECONDS SEED`.
 
 It changes bytes of sound input and mostly puts the checksums right again, so that what lies behind
 them is reached. `tests/sanitize.py` runs it on a build that notices every wrong access.
@@ -15,6 +15,7 @@ from pathlib import Path
 from _fastseq import batch, turn
 from _fastseq.crc32c import crc32c
 from _fastseq.table import ProducerTable
+from tests.fuzz_requests import exercise_requests, frames
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,8 +33,8 @@ def seeds() -> list[bytes]:
     return [*(log[:4_000] for log in logs), ours, *controls, table.dump(), table.dump_kafka()]
 
 
-def spoilt(chance: random.Random, corpus: list[bytes]) -> bytes:
-    """Bytes changed, cut, repeated, joined with others; mostly with checksums made right."""
+def spoilt(chance: random.Random, corpus: list[bytes], *, sealed: bool = True) -> bytes:
+    """Bytes changed, cut, repeated, joined with others; if `sealed`, checksums mostly right."""
     data = bytearray(chance.choice(corpus))
     for _ in range(chance.randrange(6)):
         at = chance.randrange(len(data) + 1)
@@ -51,7 +52,7 @@ def spoilt(chance: random.Random, corpus: list[bytes]) -> bytes:
                 data[at : at + width] = chance.choice([-1, 0, 2 ** (8 * width - 1) - 1]).to_bytes(
                     width, "big", signed=True
                 )
-    if len(data) >= 61 and chance.random() < 0.8:
+    if sealed and len(data) >= 61 and chance.random() < 0.8:
         if chance.random() < 0.5:
             data[8:12] = (len(data) - 12).to_bytes(4, "big")
         size = int.from_bytes(data[8:12], "big") + 12
@@ -92,13 +93,15 @@ def exercise(data: bytes, start: int) -> None:
 
 def fuzz(seconds: float, seed: int) -> None:
     """New input until the time is over."""
-    chance, corpus = random.Random(seed), seeds()
+    chance, corpus, requests = random.Random(seed), seeds(), frames()
     until = time.monotonic() + seconds
     count = 0
     while time.monotonic() < until:
         data = spoilt(chance, corpus)
         exercise(data, chance.choice([0, 0, 0, min(61, len(data))]))
-        count += 1
+        asked = [spoilt(chance, requests, sealed=False) for _ in range(4)]
+        exercise_requests(chance, [*asked, *chance.sample(requests, 3)])
+        count += 1 + len(asked)
     sys.stdout.write(f"{count:,} inputs in {seconds:.0f} s without a finding (seed {seed})\n")
 
 

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     seed = str(random.SystemRandom().randrange(2**32))
     sys.stdout.write(f"fuzzing for {seconds} s, seed {seed}\n")
     sys.stdout.flush()
-    return sanitized(str(ROOT / "tests" / "fuzz.py"), seconds, seed)
+    return sanitized("-m", "tests.fuzz", seconds, seed)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from typing import Any
 
 import cramjam
 import pytest
@@ -16,7 +18,7 @@ from cluster.wire import messages
 from tests.unit.core_world import TOPIC, ready
 
 GZIP, SNAPPY, LZ4, ZSTD = range(1, 5)
-PACK = {
+PACK: dict[int, Callable[[bytes], Any]] = {
     GZIP: cramjam.gzip.compress,
     SNAPPY: cramjam.snappy.compress_raw,
     LZ4: cramjam.lz4.compress,

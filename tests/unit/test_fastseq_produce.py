@@ -159,6 +159,35 @@ def test_cut_request_is_malformed_wherever_it_is_cut(version: int) -> None:
     assert Broker().serve(whole) == []
 
 
+@pytest.mark.parametrize(
+    "name", ["\x7f", "\x80", "\u07ff", "\u0800", "\ud7ff", "\ue000", "\U0010ffff"]
+)
+def test_name_is_unknown_as_long_as_it_is_one(name: str) -> None:
+    frame = request((f"a{name}b", [(0, None)]))
+    broker = Broker()
+    assert broker.serve(frame) == []
+    assert broker.replies() == [[(0, 3, -1)]]
+    at = frame.index(name.encode())
+    for wrong in range(256):
+        changed = (
+            frame[: at + len(name.encode()) - 1] + bytes([wrong]) + frame[at + len(name.encode()) :]
+        )
+        try:
+            changed[at - 1 : at + len(name.encode()) + 1].decode()
+        except UnicodeDecodeError:
+            assert Broker().serve(changed) != []
+        else:
+            assert Broker().serve(changed) == []
+
+
+@pytest.mark.parametrize(
+    "name", [b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe0\x80\x80", b"\xff"]
+)
+def test_name_that_is_no_text_is_malformed(name: bytes) -> None:
+    frame = request(("x" * len(name), [(0, None)])).replace(b"x" * len(name), name)
+    assert "malformed" in Broker().serve(frame)[0][1]
+
+
 def test_count_beyond_the_frame_or_the_bound_asks_for_no_memory() -> None:
     frame = bytearray(request(("t", [(0, b"")]), version=3))
     at = frame.index(b"\0\1t") - 4

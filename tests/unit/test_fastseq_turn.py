@@ -395,7 +395,7 @@ HOT = {
     "decide.pyx": ["decide_all", "decide", "decide_rare", "decide_unknown", "find_duplicate"],
     "turn.pyx": ["enter_run"],
     "passes.pyx": ["prepare_all", "prepare", "stamp_time", "lay_out", "fill", "stamp"],
-    "request.pyx": ["request_check", "check_topics", "topic_next", "part_next", "skip_tags"],
+    "request.pyx": ["request_check", "check_topics", "topic_next", "part_next", "readable"],
     "reply.pyx": ["put_answer", "put_slot", "put_tags"],
     "batch.pyx": ["client_fault", "client_records", "scan_run", "crc_right"],
     "records.pyx": ["records_sound", "record_load", "headers_sound"],
