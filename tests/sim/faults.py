@@ -13,16 +13,23 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS
+from cluster.wire import messages
 from tests.sim.disk import Faults as DiskFaults
 from tests.sim.network import Weather
 from tests.sim.producer import Habits
 from tests.sim.scheduler import MS, SECOND
-from tests.sim.world import NODES, Shape, World
+from tests.sim.world import NODES, TOPIC, Shape, World
 
 if TYPE_CHECKING:
     from tests.sim.broker import Broker
 
 STOP_PATIENCE = 3 * SECOND
+SETTINGS: tuple[tuple[str, tuple[int, ...]], ...] = (
+    ("segment.bytes", (4_096, 20_000, 1 << 20)),
+    ("max.message.bytes", (100_000, 1_048_588)),
+    ("producer.id.expiration.ms", (1_000, 5_000, PRODUCER_EXPIRATION_MS)),
+)
+"""What may change under load without a record being refused for it."""
 
 Act = Callable[[], None]
 
@@ -284,3 +291,16 @@ class Faults:
         store = self._world.store
         store.slowest = self._clock.rng.choice((50, 300)) * MS
         self._later(100, 600, store.hurry)
+
+    # -- operators: named by the tests that want them -----------------------------------------
+
+    def alter(self) -> None:
+        """Somebody changes the topic's settings, by any broker."""
+        rng = self._clock.rng
+        key, choices = rng.choice(SETTINGS)
+        change = messages.AlterableConfig(key, 0, str(rng.choice(choices)))
+        resource = messages.IncrementalResource(2, TOPIC, [change])
+        body = messages.IncrementalAlterConfigsRequest([resource])
+        node_id = rng.choice(NODES)
+        self._clock.trace(f"alter {key}={change.value} by {node_id}")
+        self._world.wire.ask("admin", node_id, body, lambda _answer: None)
