@@ -284,6 +284,8 @@ class Leader:
         whole = follower.acked >= max(self.replica.high_watermark, self.epoch_start)
         if not whole or follower.acked < follower.whole_at:
             return
+        if follower.start < self.replica.start_kept:
+            return  # what was deleted would be there again if it led
         if follower.compared < self.epoch_start:
             return  # one equal comparison in this term is asked for (rule 5)
         if node_id in value.doubtful:

@@ -56,7 +56,12 @@ class Node:
         self.controllers_begun = 0
         self._elections_before = 0
         around = self._around = Around(
-            settings.node_id, self.image, self.out, settings.lag_ms, settings.retention_check_ms
+            settings.node_id,
+            self.image,
+            self.out,
+            settings.lag_ms,
+            settings.retention_check_ms,
+            settings.wall_offset_ms,
         )
         self.replicas = Replicas(around, self.logs)
         self.membership: Membership | None = None

@@ -34,6 +34,8 @@ class Around:
     """How long a follower with data waiting may stay silent: replica.lag.time.max.ms."""
     retention_check_ms: int = RETENTION_CHECK_MS
     """In what time every log is asked once what may go."""
+    wall_offset_ms: int = 0
+    """What the clock on the wall, which timestamps are of, is ahead of the one that counts here."""
     touched: dict[PartitionId, None] = field(default_factory=dict)
     """Replicas that changed in this step and are settled at its end."""
 
@@ -122,10 +124,10 @@ class Replica:
         """
         return self.log.advance_start(min(offset, self.high_watermark))
 
-    def retain(self, now_ms: int) -> bool:
+    def retain(self, now_ms: int, wall_ms: int) -> bool:
         """As its leader, delete the oldest segment if it is due. True if the log start moved."""
         with suppress(DiskError):  # tried again at the next visit
-            return self.log.retain(self.high_watermark, now_ms)
+            return self.log.retain(self.high_watermark, now_ms, wall_ms)
         return False
 
     def roll_deleted(self, now_ms: int) -> None:

@@ -59,7 +59,11 @@ class Upkeep:
             return
         replica = partition.replica
         kept = replica.topic.name in INTERNAL_TOPICS  # who writes there deletes there
-        if partition.leader is not None and not kept and replica.retain(now_ms):
+        if (
+            partition.leader is not None
+            and not kept
+            and replica.retain(now_ms, now_ms + self._around.wall_offset_ms)
+        ):
             self._around.touched[key] = None
         replica.roll_deleted(now_ms)
         if self.drop(key, partition, now_ms):

@@ -278,16 +278,17 @@ class Log(HeldLog):
         """Bytes of all segments."""
         return self._segments.size
 
-    def retain(self, committed: int, now_ms: int) -> bool:
+    def retain(self, committed: int, now_ms: int, wall_ms: int) -> bool:
         """Delete the oldest segment's records if they are too old or too many. True if it did.
 
         One segment at a time, and nothing above `committed`; when all of the active one is to go,
-        it is rolled for that.
+        it is rolled for that. `wall_ms` is on the clock that timestamps are of.
         """
         self._check_writable()
-        if self._retention.all_expired(self.config, committed, now_ms):
+        if self._retention.all_expired(self.config, committed, now_ms, wall_ms):
             self._roll(now_ms)
-        return self.advance_start(self._retention.next_start(self.config, committed, now_ms))
+        next_start = self._retention.next_start(self.config, committed, now_ms, wall_ms)
+        return self.advance_start(next_start)
 
     def roll_deleted(self, now_ms: int) -> None:
         """Begin a new segment if all of the only one is deleted, so that it can go."""

@@ -33,20 +33,20 @@ class Retention:
         self._segments = segments
         self._snapshots = snapshots
 
-    def next_start(self, config: LogConfig, committed: int, now_ms: int) -> int:
+    def next_start(self, config: LogConfig, committed: int, now_ms: int, wall_ms: int) -> int:
         """Where the log should begin: behind its oldest segment if that is to go, else there."""
         oldest = self._segments.oldest
         if oldest is self._segments.active or oldest.next_offset > committed:
             return oldest.base_offset
-        gone = _expired(oldest, config, now_ms) or self._too_much(oldest, config)
+        gone = _expired(oldest, config, now_ms, wall_ms) or self._too_much(oldest, config)
         return oldest.next_offset if gone else oldest.base_offset
 
-    def all_expired(self, config: LogConfig, committed: int, now_ms: int) -> bool:
+    def all_expired(self, config: LogConfig, committed: int, now_ms: int, wall_ms: int) -> bool:
         """Whether the only segment is too old: a new one must follow it before it can go."""
         active = self._segments.active
         if len(self._segments) > 1 or active.size == 0 or active.next_offset > committed:
             return False
-        return _expired(active, config, now_ms)
+        return _expired(active, config, now_ms, wall_ms)
 
     def _too_much(self, oldest: Segment, config: LogConfig) -> bool:
         """Whether the log without its oldest segment still has the bytes it may keep."""
@@ -84,12 +84,12 @@ class Retention:
         return [path + DELETED_FILE]
 
 
-def _expired(segment: Segment, config: LogConfig, now_ms: int) -> bool:
+def _expired(segment: Segment, config: LogConfig, now_ms: int, wall_ms: int) -> bool:
     """Whether the newest record in it is too old; without any timestamp, the segment itself."""
     if config.retention_ms == UNLIMITED:
         return False
     newest = segment.max_timestamp
-    if newest < 0:
-        segment.created_ms = segment.created_ms or now_ms  # not known: as young as this look
-        newest = segment.created_ms
-    return now_ms - newest > config.retention_ms
+    if newest >= 0:
+        return wall_ms - newest > config.retention_ms
+    segment.created_ms = segment.created_ms or now_ms  # not known: as young as this look
+    return now_ms - segment.created_ms > config.retention_ms

@@ -28,6 +28,7 @@ from tests.sim.store import Session, SimulatedStore
 LEASE = 2 * SECOND
 TURN = 300  # microseconds that a turn gathers, at most
 SLOW_SYNC = 50 * MS
+RETENTION_CHECK_MS = 200  # every log is asked once in this time what may go
 UNCHECKED = 21  # bytes at the start of a batch that its checksum does not cover
 
 
@@ -116,6 +117,8 @@ class Broker:
             boot_id=f"boot{self.boot}",
             new_ids=NewIds(*(f"{kind}{mark}".ljust(22, "x") for kind in ("c", "d", "u"))),
             topics=self.defaults,
+            retention_check_ms=RETENTION_CHECK_MS,
+            wall_offset_ms=-self._skew_ms,
             allow_faults=True,
         )
         try:
@@ -184,6 +187,21 @@ class Broker:
                 logs = [name for name in self.disk.list(directory) if name.endswith(".log")]
                 newest += [f"{directory}/{name}" for name in logs[-1:]]
         return newest
+
+    def delete_records(self, index: int, offset: int, granted: Callable[[int], None]) -> None:
+        """Delete what the leader of a partition has below an offset, if it is here."""
+
+        def act() -> None:
+            partitions = [] if self.node is None else self.node.partitions
+            mine = [p.leader for p in partitions if p.replica.index == index]
+            for leader in (leader for leader in mine if leader is not None):
+                mark = min(offset, leader.replica.high_watermark)
+                leader.delete_records(
+                    mark, lambda error, low: None if error else granted(low), self.now_ms + 1_000
+                )
+                self.step(events.Tick())
+
+        self._for(self.process, act)
 
     def stop(self) -> None:
         """Ask for an orderly stop."""

@@ -21,7 +21,7 @@ from cluster.storage.log import Log
 from cluster.wire import messages
 from cluster.wire.schema import Message
 from tests.sim.broker import Broker
-from tests.sim.committed import Committed, Stored, batches_of, stored_between
+from tests.sim.committed import Committed, Stored, batches_of, stored_between, values_between
 from tests.sim.store import Session
 
 if TYPE_CHECKING:
@@ -93,8 +93,14 @@ class Checker:
     def committed(self, at: At, batches: list[Stored]) -> None:
         """More than ever before is below a leader's high watermark."""
 
+    def began(self, at: At, before: int) -> None:
+        """A log start moved while the log was open."""
+
     def answered(self, answer: Answer) -> None:
         """A broker called a batch stored."""
+
+    def skipped(self, index: int, offset: int) -> None:
+        """A consumer was told that the log begins here."""
 
     def consumed(self, index: int, batches: list[Stored]) -> None:
         """A consumer has read these."""
@@ -123,6 +129,7 @@ class Seen:
     generation: int
     high_watermark: int
     leader: Leader | None
+    start: int
 
 
 class Watch:
@@ -151,23 +158,47 @@ class Watch:
         seen, held = self._seen.get(key), self._held.setdefault(key, [])
         if seen is None or seen.process != at.broker.process:
             seen = self._seen[key] = Seen(
-                at.broker.process, log.generation, at.high_watermark, None
+                at.broker.process, log.generation, at.high_watermark, None, log.start_offset
             )
-            dropped = _drop_other(held, log)
+            dropped = _drop_other(held, self.whole(at))
             for checker in self._checkers:
                 checker.opened(at, dropped)
         elif log.generation != seen.generation:
             seen.generation = log.generation
-            dropped = _drop_other(held, log)
+            dropped = _drop_other(held, self.whole(at))
             for checker in self._checkers:
                 checker.cut(at, dropped)
-        end = held[-1].next_offset if held else log.start_offset
+        end = held[-1].next_offset if held else 0
         if log.next_offset != end:
-            added = stored_between(log, end, log.next_offset)
+            added = self.between(at, end, log.next_offset)
             held += added
             for checker in self._checkers:
                 checker.grown(at, added)
         self._look_at_term(at, seen)
+        if log.start_offset != seen.start:
+            before, seen.start = seen.start, log.start_offset
+            self._world.clock.trace(f"{at} log start {log.start_offset}")
+            if at.partition.leader is not None:
+                truth = self.truth[at.number]
+                truth.started = max(truth.started, log.start_offset)
+            for checker in self._checkers:
+                checker.began(at, before)
+
+    def between(self, at: At, start: int, end: int) -> list[Stored]:
+        """The batches of a replica in [start, end), as if what was deleted were still there.
+
+        Only what is committed may be deleted, so it is known what was there; and a log that begins
+        with a leader's state stands for all that led to it.
+        """
+        first = at.log.first_offset
+        deleted = self.truth[at.number].between(start, min(first, end)) if start < first else []
+        if start < first and (not deleted or deleted[-1].next_offset != min(first, end)):
+            raise Violation(f"G1: {at} begins at {first}, not all before that was committed")
+        return deleted + stored_between(at.log, max(start, first), end)
+
+    def whole(self, at: At) -> list[Stored]:
+        """All of a replica's batches, the deleted ones too."""
+        return self.between(at, 0, at.log.next_offset)
 
     def _look_at_term(self, at: At, seen: Seen) -> None:
         leader, led = at.partition.leader, seen.leader
@@ -192,6 +223,7 @@ class Watch:
         if at.high_watermark <= truth.end:
             return
         batches = stored_between(at.log, truth.end, at.high_watermark)
+        truth.values += values_between(at.log, truth.end, at.high_watermark)
         truth.grow(batches)
         for checker in self._checkers:
             checker.committed(at, batches)
@@ -216,6 +248,16 @@ class Watch:
         )
         for checker in self._checkers:
             checker.answered(answer)
+
+    def skipped(self, index: int, offset: int) -> None:
+        """A consumer was told that the log begins here."""
+        for checker in self._checkers:
+            checker.skipped(index, offset)
+
+    def granted(self, index: int, low: int) -> None:
+        """A broker said that everything below is deleted."""
+        self._world.clock.trace(f"partition {index} deleted to {low}")
+        self.truth[index].granted = max(self.truth[index].granted, low)
 
     def consumed(self, index: int, batches: list[Stored]) -> None:
         """A consumer has read these."""
@@ -243,9 +285,8 @@ class Watch:
             checker.finished()
 
 
-def _drop_other(held: list[Stored], log: Log) -> list[Stored]:
+def _drop_other(held: list[Stored], now: list[Stored]) -> list[Stored]:
     """Take from what a log held what it holds no more."""
-    now = stored_between(log, log.start_offset, log.next_offset)
     kept = 0
     while kept < min(len(held), len(now)) and held[kept] == now[kept]:
         kept += 1

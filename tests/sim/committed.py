@@ -6,6 +6,7 @@ their high watermarks, and nothing in it may ever change.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 from _fastseq.batch import control_key, decode_batch, read_header, whole_batches
@@ -83,13 +84,18 @@ def bytes_between(log: Log, start: int, end: int) -> bytes:
 
 
 def stored_between(log: Log, start: int, end: int) -> list[Stored]:
-    """The batches of a log in [start, end)."""
+    """The batches stored in a log in [start, end)."""
     return batches_of(bytes_between(log, start, end))
 
 
 def values_of(log: Log) -> list[tuple[int, bytes]]:
     """(offset, value) of every record that a client wrote to a log."""
-    data, position = bytes_between(log, log.start_offset, log.next_offset), 0
+    return values_between(log, log.first_offset, log.next_offset)
+
+
+def values_between(log: Log, start: int, end: int) -> list[tuple[int, bytes]]:
+    """The same of the batches in [start, end)."""
+    data, position = bytes_between(log, start, end), 0
     values = []
     while position < len(data):
         records = decode_batch(data, position)
@@ -105,6 +111,12 @@ class Committed:
 
     def __init__(self) -> None:
         self.batches: list[Stored] = []
+        self.values: list[tuple[int, bytes]] = []
+        """(offset, value) of every record that a client wrote."""
+        self.started = 0
+        """The highest log start that a leader had."""
+        self.granted = 0
+        """Below this everything was called deleted."""
         self._by_base: dict[int, int] = {}
 
     @property
@@ -124,10 +136,10 @@ class Committed:
         return None if index is None else self.batches[index]
 
     def between(self, start: int, end: int) -> list[Stored]:
-        """The committed batches in [start, end), both where batches begin."""
+        """The committed batches in [start, end), with the one that `start` lies in."""
         first = self._by_base.get(start)
         if first is None:
-            return []
+            first = bisect_right(self.batches, start, key=lambda batch: batch.next_offset)
         found = []
         for batch in self.batches[first:]:
             if batch.next_offset > end:

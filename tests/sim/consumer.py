@@ -20,6 +20,8 @@ PATIENCE = 300 * MS
 FETCH_WAIT_MS = 50
 
 Consumed = Callable[[int, list[Stored]], None]
+Skipped = Callable[[int, int], None]
+OUT_OF_RANGE = 1
 
 
 @dataclass
@@ -33,12 +35,13 @@ class Place:
 
 
 class Consumer:
-    """Reads on until the run ends; `consumed` gets (partition, batches)."""
+    """Reads on until the run ends; `consumed` gets (partition, batches), `skipped` a log start."""
 
-    def __init__(self, wire: Wire, partitions: int, consumed: Consumed) -> None:
+    def __init__(self, wire: Wire, partitions: int, consumed: Consumed, skipped: Skipped) -> None:
         self.places = [Place() for _ in range(partitions)]
         self._wire = wire
         self._consumed = consumed
+        self._skipped = skipped
         wire.join("consumer", lambda _node_id, _up: None)
         for partition in range(partitions):
             self._next(partition)
@@ -92,6 +95,11 @@ class Consumer:
             if place.asked != number:
                 return
             part = response.responses[0].partitions[0]
+            if part.error_code == OUT_OF_RANGE and part.log_start_offset > place.position:
+                place.position = part.log_start_offset
+                self._skipped(partition, place.position)
+                self._next(partition)
+                return
             if part.error_code:
                 place.leader = -1
                 return  # the patience of this request brings another try

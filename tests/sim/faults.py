@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS
+from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS, RETENTION_MS
 from cluster.wire import messages
 from tests.sim.disk import Faults as DiskFaults
 from tests.sim.network import Weather
@@ -51,6 +51,7 @@ def draw_shape(rng: Random) -> Shape:
         producers=tuple(producers),
         expiration_ms=rng.choice((PRODUCER_EXPIRATION_MS, PRODUCER_EXPIRATION_MS, 1_000, 200)),
         cold=rng.choice((0.0, 0.0, 0.2, 0.8)),
+        retention_ms=rng.choice((RETENTION_MS, RETENTION_MS, 1_500, 300)),
     )
 
 
@@ -112,6 +113,7 @@ class Faults:
             self.fail_reads,
             self.slow_store,
             self.sever_client,
+            self.delete_records,
         )
 
     def _next(self) -> None:
@@ -133,7 +135,9 @@ class Faults:
         return self._world.brokers[self._clock.rng.choice(NODES)]
 
     def _leader(self) -> Broker:
-        index = self._clock.rng.randrange(self._world.shape.partitions)
+        return self._leader_of(self._clock.rng.randrange(self._world.shape.partitions))
+
+    def _leader_of(self, index: int) -> Broker:
         leader = self._world.record(index).leader
         return self._world.brokers[leader] if leader >= 0 else self._any()
 
@@ -253,6 +257,18 @@ class Faults:
         """A client's connection breaks."""
         client = self._clock.rng.choice(self._world.wire.clients)
         self._world.wire.sever(client, self._clock.rng.choice(NODES))
+
+    # -- what users do ------------------------------------------------------------------------
+
+    def delete_records(self) -> None:
+        """Somebody deletes the oldest records of a partition, perhaps all."""
+        index = self._clock.rng.randrange(self._world.shape.partitions)
+        committed = self._world.watch.truth[index].end
+        offset = self._clock.rng.choice((committed, self._clock.rng.randrange(committed + 1)))
+        self._clock.trace(f"deletes partition {index} to {offset}")
+        self._leader_of(index).delete_records(
+            index, offset, lambda low: self._world.watch.granted(index, low)
+        )
 
     # -- disks and store ----------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from cluster.core.leader import Leader
 from cluster.core.records import PartitionRecord
 from cluster.errors import Outcome
 from tests.sim.checkers import Answer, At, Checker, Violation, same_batch
-from tests.sim.committed import Stored, stored_between, values_of
+from tests.sim.committed import Stored
 from tests.sim.producer import Fate, Producer
 from tests.sim.store import Session
 from tests.sim.traced import AllowedByTheModel
@@ -59,7 +59,7 @@ class CommittedStays(Checker):
         self._compare(at, 0, self.truth(at.number).end)
 
     def _compare(self, at: At, start: int, end: int) -> None:
-        mine = stored_between(at.log, start, min(end, at.log.next_offset))
+        mine = self.world.watch.between(at, start, min(end, at.log.next_offset))
         truth = self.truth(at.number).between(start, end)
         if mine != truth:
             first = next(
@@ -110,7 +110,9 @@ class HeldByAll(Checker):
                 raise Violation(
                     f"G1: {at} commits {at.high_watermark}, {node_id} holds {log.synced_end}"
                 )
-            if stored_between(log, batches[0].base_offset, at.high_watermark) != batches:
+            other = At(self.world.brokers[node_id], partition)
+            start = batches[0].base_offset
+            if self.world.watch.between(other, start, at.high_watermark) != batches:
                 raise Violation(f"G1: {at} commits {batches}, {node_id} holds something else")
 
     def _lost(self, at: At, node_id: int) -> bool:
@@ -156,7 +158,7 @@ class DuplicatesAreProved(Checker):
             return
         batches = self.truth(answer.at.number).batches
         if answer.acks == 1:
-            batches = stored_between(answer.at.log, 0, answer.at.log.next_offset)
+            batches = self.world.watch.whole(answer.at)
         original = next((batch for batch in batches if same_batch(batch, answer.sent)), None)
         if original is None:
             raise Violation(f"G3: {answer.at} calls {answer.sent} a duplicate of nothing")
@@ -305,7 +307,7 @@ class OneLeaderPerEpoch(Checker):
             raise Violation(f"rule 9: {at} leads in epoch {leader.epoch}, as {other} did")
         if any(epoch > leader.epoch for index, epoch in self._leaders if index == at.number):
             return  # a deposed leader that has not heard of it
-        for batch in stored_between(at.log, 0, at.log.next_offset)[-1:]:
+        for batch in self.world.watch.whole(at)[-1:]:
             if batch.leader_epoch >= leader.epoch:
                 raise Violation(f"rule 9: {at} begins epoch {leader.epoch} over {batch}")
 
@@ -347,6 +349,13 @@ class ConsumersSeeTheLog(Checker):
     def __init__(self) -> None:
         self._position: Counter[int] = Counter()
 
+    def skipped(self, index: int, offset: int) -> None:
+        truth = self.truth(index)
+        if offset > truth.started:
+            raise Violation(f"G4: {index} is said to begin at {offset}, it does at {truth.started}")
+        holding = (b.base_offset for b in truth.batches if b.next_offset > offset)
+        self._position[index] = max(self._position[index], next(holding, truth.end))
+
     def consumed(self, index: int, batches: list[Stored]) -> None:
         for batch in batches:
             if batch.base_offset != self._position[index]:
@@ -356,12 +365,46 @@ class ConsumersSeeTheLog(Checker):
             self._position[index] = batch.next_offset
 
 
+class DeletedStaysDeleted(Checker):
+    """G4: a log start never moves back nor past what is committed; what was called deleted is gone.
+
+    But a failed sync takes what a replica had written, and a lost disk what it had deleted.
+    """
+
+    def __init__(self) -> None:
+        self._recovered: set[tuple[int, int]] = set()
+
+    def cut(self, at: At, dropped: list[Stored]) -> None:
+        if at.log.doubtful:
+            self._recovered.add((at.node_id, at.number))
+
+    def began(self, at: At, before: int) -> None:
+        recovered = (at.node_id, at.number) in self._recovered
+        self._recovered.discard((at.node_id, at.number))
+        start = at.log.start_offset
+        if start < before and not recovered:
+            raise Violation(f"G4: {at}: log start from {before} to {start}")
+        if start > max(at.high_watermark, self.truth(at.number).end):
+            raise Violation(f"G1: {at}: log start {start}, committed is {at.high_watermark}")
+
+    def led(self, at: At, leader: Leader) -> None:
+        granted = self.truth(at.number).granted
+        if at.log.start_offset < granted and not at.broker.lost_data:
+            raise Violation(f"G4: {at} leads from {at.log.start_offset}, {granted} was deleted to")
+
+    def finished(self) -> None:
+        for index in range(self.world.shape.partitions):
+            log = self.world.log(self.world.record(index).leader, index)
+            if log.start_offset < self.truth(index).granted:
+                raise Violation(f"G4: partition {index} begins at {log.start_offset} again")
+
+
 class OutcomesAreTrue(Checker):
     """G6, G1, G3: what a producer was told of each record is what the log says."""
 
     def finished(self) -> None:
         for index in range(self.world.shape.partitions):
-            values = values_of(self.world.log(self.world.record(index).leader, index))
+            values = self.world.watch.truth[index].values
             places: dict[bytes, list[int]] = {}
             for offset, value in values:
                 places.setdefault(value, []).append(offset)
@@ -407,7 +450,9 @@ class ReplicasAgree(Checker):
             digests = set()
             for node_id in self.world.record(index).replicas:
                 log = self.world.log(node_id, index)
-                if stored_between(log, 0, log.next_offset) != truth:
+                partition = self.world.replica(node_id, index)
+                assert partition is not None
+                if self.world.watch.whole(At(self.world.brokers[node_id], partition)) != truth:
                     raise Violation(f"G1: partition {index} on {node_id} is not what was committed")
                 digests.add(log.table.digest)
             if len(digests) > 1:
@@ -428,6 +473,7 @@ def every_checker() -> list[Checker]:
         OneLeaderPerEpoch(),
         RecordsAreLegal(),
         ConsumersSeeTheLog(),
+        DeletedStaysDeleted(),
         OutcomesAreTrue(),
         ReplicasAgree(),
         AllowedByTheModel(),

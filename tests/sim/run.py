@@ -92,5 +92,6 @@ def _counts(world: World) -> dict[str, int]:
         "committed": sum(truth.end for truth in world.watch.truth),
         "retries": sum(producer.machine.counts.retries for producer in world.producers),
         "duplicates": sum(producer.machine.counts.duplicates for producer in world.producers),
+        "deleted": sum(truth.started for truth in world.watch.truth),
         "milliseconds": world.clock.now_ms,
     }

@@ -14,7 +14,7 @@ from cluster.core.defaults import TopicDefaults
 from cluster.core.leader import Leader
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
-from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS
+from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS, RETENTION_MS
 from cluster.storage.log import Log
 from cluster.wire import messages
 from tests.sim.broker import Broker, Hands
@@ -46,6 +46,8 @@ class Shape:
     """How long an idle producer is remembered; a run is long enough for the short times only."""
     cold: float = 0.0
     """How often a read of a log has to wait for the device."""
+    retention_ms: int = RETENTION_MS
+    """How old records get; a run is long enough for the short times only."""
     producers: Sequence[Habits] = field(default_factory=lambda: (Habits("p"),))
 
     @property
@@ -56,6 +58,8 @@ class Shape:
             "flush": self.flush,
             "segment.bytes": str(self.segment_bytes),
             "producer.id.expiration.ms": str(self.expiration_ms),
+            "retention.ms": str(self.retention_ms),
+            "file.delete.delay.ms": "500",
         }
 
 
@@ -147,7 +151,9 @@ class World:
         for habits in self.shape.producers:
             producer = self.add_producer(habits)
             producer.write_until(write_until)
-        self.consumer = Consumer(self.wire, self.shape.partitions, self.watch.consumed)
+        self.consumer = Consumer(
+            self.wire, self.shape.partitions, self.watch.consumed, self.watch.skipped
+        )
 
     def add_producer(self, habits: Habits) -> Producer:
         """One more producer."""

@@ -36,7 +36,7 @@ def dropped(replica: Replica) -> int:
     """How many segments go now."""
     count = 0
     while True:
-        moved = replica.log.retain(replica.log.next_offset, replica.now_ms)
+        moved = replica.log.retain(replica.log.next_offset, replica.now_ms, replica.now_ms)
         paths = replica.log.drop_oldest()
         if not moved and not paths:
             return count
@@ -73,14 +73,14 @@ def test_what_is_not_committed_stays() -> None:
     replica = filled()
     synced(replica)
     replica.now_ms += 2 * WEEK_MS
-    assert not replica.log.retain(5, replica.now_ms)
+    assert not replica.log.retain(5, replica.now_ms, replica.now_ms)
     assert replica.log.start_offset == 0
 
 
 def test_what_is_not_synced_keeps_its_file() -> None:
     replica = filled()
     replica.now_ms += 2 * WEEK_MS
-    assert replica.log.retain(replica.log.next_offset, replica.now_ms)
+    assert replica.log.retain(replica.log.next_offset, replica.now_ms, replica.now_ms)
     assert replica.log.drop_oldest() == []
     synced(replica)
     assert replica.log.drop_oldest()
