@@ -10,6 +10,7 @@ import re
 
 from cluster import errors
 from cluster.core.calls import Call, Handler, Handlers
+from cluster.core.config_changes import ConfigChanges
 from cluster.core.configs import Configs
 from cluster.core.forwarding import Forwarding, Serve
 from cluster.core.hosted import Find
@@ -52,6 +53,7 @@ class Services:
         queries = Queries(find)
         topics = self.topics = Topics(image, settings.topics, configs)
         changes = TopicChanges(image)
+        config_changes = ConfigChanges(image, settings.topics, configs)
         self.metadata = ClusterMetadata(
             image, settings.node_id, settings.topics,
             create=handlers.serve, internal_partitions=settings.groups.topic_partitions,
@@ -70,8 +72,8 @@ class Services:
             messages.CreateTopicsRequest: topics.create,
             messages.DeleteTopicsRequest: changes.delete,
             messages.CreatePartitionsRequest: changes.add_partitions,
-            messages.AlterConfigsRequest: configs.alter,
-            messages.IncrementalAlterConfigsRequest: configs.alter_some,
+            messages.AlterConfigsRequest: config_changes.alter,
+            messages.IncrementalAlterConfigsRequest: config_changes.alter_some,
         }
         for request, handler in reading.items():
             handlers.register(request, handler)

@@ -1,4 +1,4 @@
-"""Settings changed under load and faults: all guarantees hold, and all brokers end with the same."""
+"""Settings changed under load and faults: guarantees hold, and all brokers end with the same."""
 
 import pytest
 

@@ -9,7 +9,8 @@ import pytest
 from cluster import errors
 from cluster.broker.settings import broker_settings, topic_defaults
 from cluster.config import BrokerConfig, parse_topic_config
-from cluster.core.configs import APPEND, BROKER, DELETE, SET, SUBTRACT
+from cluster.core.config_changes import APPEND, DELETE, SET, SUBTRACT
+from cluster.core.configs import BROKER
 from cluster.core.configs import TOPIC as TOPIC_RESOURCE
 from cluster.core.defaults import BROKER_FILE_SOURCE, DEFAULT_SOURCE, INT, LONG, TOPIC_SOURCE
 from cluster.wire import messages
