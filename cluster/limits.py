@@ -140,7 +140,7 @@ PRODUCE_WAIT_MS_MAX = 300_000  # ms a produce request may wait for its acknowled
 HARM_AFTER_MS = 20  # ms between an ordered fault and its effect: the answer leaves first
 STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills after 10,000
 LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets
-DISK_WORK_PER_STEP = 32  # leader epochs written in one step, 3 ms each: a step must be short
+DISK_WORK_PER_STEP = 32  # logs made, terms begun in one step, 0.2 ms each: a step must be short
 OFFLINE_TRIES = 8  # replicas tried again at one look that the disk did not let open
 SCRUB_BYTES_PER_SECOND = 8 * 1024 * 1024  # default: 675 GB a day, for less than 1 % of a core
 SCRUB_PIECE_BYTES = 256 * 1024  # bytes the scrubber reads at once: some 0.1 ms to check
@@ -148,7 +148,8 @@ SCRUB_LOGS_PER_LOOK = 64  # logs passed in one go when there is nothing to read 
 SCRUB_ROUND_MS = 3_600_000  # ms between two rounds of the scrubber over all logs, at least
 OPEN_BYTES_PER_STEP = 8 * 1024 * 1024  # bytes of logs read at opening in one step: some 4 ms
 OPEN_BYTES_OF_LOG = 512 * 1024  # as many bytes as the files of one log are worth, by their calls
-DISK_WORK_OF_LOG = 4  # as many of them as making or removing a log is worth, by its syncs
+DISK_WORK_OF_NEW_LOG = 1  # what one of these is worth: its syncs are the workers'
+DISK_WORK_OF_LOG = 4  # as many of them as removing a log is worth, by its syncs
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
 
 # Metrics

@@ -54,6 +54,13 @@ class FileDisk:
         self._paths[handle] = path
         return handle
 
+    def open_directory(self, path: str) -> int:
+        """A descriptor that fdatasync makes the names in the directory durable by."""
+        with _translated(path, "open"):
+            handle = os.open(self.root / path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._paths[handle] = path
+        return handle
+
     def close(self, handle: int) -> None:
         """Close the descriptor."""
         with _translated(self._paths.pop(handle), "close"):

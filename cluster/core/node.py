@@ -185,6 +185,7 @@ class Node:
             self.syncs.add(done.nanoseconds)
             partition = self.replicas.by_token(done.token)
             if partition is None:
+                self.replicas.made(done.token, done.errno, now_ms)
                 continue
             log = partition.replica.log
             log.synced(done.segment_base, done.generation, done.end, done.errno)

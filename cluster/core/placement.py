@@ -18,6 +18,7 @@ from cluster.core.effects import Sync
 from cluster.core.events import Change
 from cluster.core.image import PartitionId
 from cluster.core.logs import Logs, OpenLog
+from cluster.core.making import Making
 from cluster.core.partition import Partition
 from cluster.core.records import TopicRecord
 from cluster.core.replica import Around, Replica
@@ -25,6 +26,7 @@ from cluster.core.upkeep import Upkeep
 from cluster.limits import (
     CHECKPOINT_MS,
     DISK_WORK_OF_LOG,
+    DISK_WORK_OF_NEW_LOG,
     DISK_WORK_PER_STEP,
     OFFLINE_TRIES,
     OPEN_BYTES_OF_LOG,
@@ -55,6 +57,7 @@ class Replicas:
         self._checkpoint_ms = 0
         self._closed = False
         self.offline: dict[PartitionId, str] = {}
+        self._making = Making(around, logs.disk)
 
     @property
     def node_id(self) -> int:
@@ -179,12 +182,12 @@ class Replicas:
                 self._follow_one(key, now_ms)
 
     def _disk_work(self, key: PartitionId) -> int:
-        """How much following this record costs: a log made or removed, an epoch begun."""
+        """How much following this record costs: a log made or removed, a term begun."""
         record = self._around.image.partitions.get(key)
         partition = self._partitions.get(key)
         mine = record is not None and self._around.node_id in record.value.replicas
         if partition is None:
-            return DISK_WORK_OF_LOG if mine else 0
+            return DISK_WORK_OF_NEW_LOG if mine and key not in self._making else 0
         if record is None:
             return DISK_WORK_OF_LOG
         if record.value.leader != self._around.node_id:
@@ -204,7 +207,7 @@ class Replicas:
             return
         if self._around.node_id not in record.value.replicas:
             return
-        if partition is None and key not in self._openings:
+        if partition is None and key not in self._openings and key not in self._making:
             partition = self._make(key, now_ms)
         if partition is not None:
             topic = self._around.image.topics_by_id.get(key[0])
@@ -219,10 +222,30 @@ class Replicas:
         if topic is None:
             return None
         self.offline.pop(key, None)
+        self._token += 1
+        try:
+            if self._making.begin(key, topic, self._token):
+                return None
+        except DiskError as error:
+            self.offline[key] = str(error)
+            return None
         self._openings[key] = (topic, self._logs.opening(topic, key[1], now_ms))
         self._open(key, OPEN_BYTES_PER_STEP, now_ms)
         self._due.pop(key, None)
         return self._partitions.get(key)
+
+    def made(self, token: int, errno: int, now_ms: int) -> None:
+        """A sync of no open log came back: of a directory in the making, perhaps."""
+        made = self._making.synced(token, errno)
+        if made is None or self._closed:
+            return
+        if made.key not in self._around.image.partitions:
+            self._making.discard(made)
+        elif made.errno:
+            self.offline[made.key] = f"making its directory failed: error {made.errno}"
+        else:
+            opening = self._logs.opening(made.topic, made.key[1], now_ms)
+            self._openings[made.key] = (made.topic, opening)
 
     def _add(self, key: PartitionId, topic: TopicRecord, opened: OpenLog) -> Partition:
         self._token += 1

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from cluster.storage import names
 from cluster.storage.checkpoint import format_topic_id, parse_topic_id
-from cluster.storage.disk import Disk, read_file, replace_file
+from cluster.storage.disk import Disk, read_end, read_file, replace_file
 
 NOBODY = bytes(16)
 
@@ -40,9 +40,13 @@ def _owner(disk: Disk, directory: str) -> bytes | None:
 
 
 def _has_segments(disk: Disk, directory: str) -> bool:
+    """Whether anything was ever written here: a segment without a byte is nobody's."""
     if not disk.exists(directory):
         return False
-    return any(names.offset_of(name, names.LOG) is not None for name in disk.list(directory))
+    found = [name for name in disk.list(directory) if names.offset_of(name, names.LOG) is not None]
+    return any(names.offset_of(name, names.LOG) for name in found) or any(
+        read_end(disk, f"{directory}/{name}", 1) for name in found
+    )
 
 
 def _move_aside(disk: Disk, directory: str, owner: bytes) -> str:

@@ -34,6 +34,9 @@ class Disk(Protocol):
     def open(self, path: str, *, create: bool = False) -> int:
         """A handle for reading and writing; with `create` the file may be new."""
 
+    def open_directory(self, path: str) -> int:
+        """A handle of a directory, to be given to a sync worker; "" is the data directory."""
+
     def close(self, handle: int) -> None:
         """Give the handle back; it must not be waiting in a sync worker."""
 

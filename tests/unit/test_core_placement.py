@@ -45,11 +45,86 @@ def test_topic_of_many_partitions_is_made_a_few_logs_a_step() -> None:
     with counted(world) as steps:
         assert world.create("big", partitions=MANY) == 0
         world.run(1_000)
-    assert max(made for made, _ in steps) == LOGS_PER_STEP
+    assert max(made for made, _ in steps) <= DISK_WORK_PER_STEP
     for node in world.nodes.values():
         assert len(node.partitions) == MANY + 1
         assert not node.replicas.behind
     assert all(len(world.record(index, "big").isr) == 3 for index in range(MANY))
+
+
+def test_no_step_waits_for_the_disk_when_a_replica_is_made() -> None:
+    world = ready()
+    disks = world.disks.values()
+    before = [disk.calls.get("sync_directory", 0) for disk in disks]
+    for node_id in world.nodes:
+        world.hold_syncs(node_id)
+    assert world.create("big", partitions=MANY) == 0
+    world.run(1_000)
+    assert [disk.calls.get("sync_directory", 0) for disk in disks] == before
+    for node in world.nodes.values():
+        assert len(node.partitions) == 1
+        assert not node.replicas.behind
+    for node_id in world.nodes:
+        world.release_syncs(node_id)
+    world.run(1_000)
+    for node in world.nodes.values():
+        assert len(node.partitions) == MANY + 1
+
+
+def test_a_directory_of_which_a_sync_failed_is_made_anew() -> None:
+    world = ready()
+    disk = world.disks[1]
+    disk.faults.sync_countdown = 2
+    removed: list[str] = []
+    remove = disk.remove_directory
+
+    def removing(path: str) -> None:
+        removed.append(path)
+        remove(path)
+
+    disk.remove_directory = removing  # type: ignore[method-assign]
+    assert world.create("big", partitions=1) == 0
+    world.run(2_000)
+    assert removed == ["big-0"]
+    assert world.nodes[1].replicas.find("big", 0) is not None
+    assert len(world.record(0, "big").isr) == 3
+
+
+def test_a_directory_that_cannot_be_removed_after_a_failed_sync_is_not_opened() -> None:
+    world = ready()
+    disk = world.disks[1]
+    disk.faults.sync_countdown = 2
+    removed, disk.remove_directory = disk.remove_directory, refuse  # type: ignore[method-assign]
+    assert world.create("big", partitions=1) == 0
+    world.run(1_000)
+    assert world.nodes[1].replicas.find("big", 0) is None
+    disk.remove_directory = removed  # type: ignore[method-assign]
+    world.run(2_000)
+    assert world.nodes[1].replicas.find("big", 0) is not None
+
+
+def refuse(path: str) -> None:
+    raise DiskError(5, path, "remove")
+
+
+def test_a_topic_that_goes_while_its_replicas_are_made_leaves_none() -> None:
+    world = ready()
+    for node_id in world.nodes:
+        world.hold_syncs(node_id)
+    assert world.create("big", partitions=3) == 0
+    world.run(100)
+    body = messages.DeleteTopicsRequest(topics=[messages.DeleteTopicState(name="big")])
+    world.ask(world.controller(), body)
+    for node_id in world.nodes:
+        world.release_syncs(node_id)
+    world.run(1_000)
+    for node in world.nodes.values():
+        assert len(node.partitions) == 1
+        assert not node.replicas.behind
+    assert not any(disk.exists("big-0") for disk in world.disks.values())
+    assert world.create("big", partitions=3) == 0
+    world.run(1_000)
+    assert all(len(world.record(index, "big").isr) == 3 for index in range(3))
 
 
 def test_many_leaders_are_taken_over_a_few_a_step() -> None:
