@@ -19,14 +19,13 @@ its conversation; nothing that is taken from a connection in one turn exceeds it
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.stdint cimport INT32_MAX, INT64_MAX, int16_t, int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.stdint cimport INT32_MAX, INT64_MAX, int16_t, int64_t, uint8_t, uint32_t
+from libc.string cimport memcpy
 
 from _fastseq.args cimport integer
 from _fastseq.layout cimport load16, load32, load64, store32, store64
+from _fastseq.slabs cimport Memory, Slabs
 
 cdef enum:
     TCP = 2                     # first byte of an address: a connection of this kind
@@ -36,7 +35,6 @@ cdef enum:
     PRODUCE_KEY = 0
     LARGE = 64 * 1024           # an incomplete frame from this size on is received in place
     ROOM_MIN = 64 * 1024        # bytes offered to one read of a slab, at least
-    SLABS_KEPT = 8              # slabs kept for reuse; more are in use only while views are held
     STATE_READ_ON = 0
     STATE_SHARE_USED = 1
     STATE_WAITS = 2
@@ -50,30 +48,6 @@ UNFINISHED = STATE_UNFINISHED
 REFUSED = STATE_REFUSED
 
 
-cdef class Memory:
-    """Bytes that are not touched before they are received into; views keep them alive."""
-
-    cdef uint8_t* data
-    cdef Py_ssize_t size
-    cdef Py_ssize_t views
-
-    def __cinit__(self, Py_ssize_t size):
-        self.data = <uint8_t*>malloc(size)
-        if self.data is NULL:
-            raise MemoryError
-        self.size = size
-
-    def __dealloc__(self):
-        free(self.data)
-
-    def __getbuffer__(self, Py_buffer* view, int flags):
-        PyBuffer_FillInfo(view, self, self.data, self.size, 0, flags)
-        self.views += 1
-
-    def __releasebuffer__(self, Py_buffer* view):
-        self.views -= 1
-
-
 cdef class Exchange:
     """What the connections of one listener share.
 
@@ -83,7 +57,6 @@ cdef class Exchange:
 
     cdef object make
     cdef object wake
-    cdef Py_ssize_t slab_bytes
     cdef Py_ssize_t frame_bytes_max
     cdef Py_ssize_t in_flight_max
     cdef Py_ssize_t in_flight_bytes_max
@@ -92,9 +65,10 @@ cdef class Exchange:
     cdef list requests
     cdef list touched
     cdef dict conversations
-    cdef list slabs
-    cdef Memory slab
-    cdef Py_ssize_t slab_used
+    cdef list short
+    cdef Slabs slabs
+    cdef Py_ssize_t large_bytes
+    cdef Py_ssize_t large_bytes_max
     cdef int64_t opened
     cdef int64_t round
     cdef bint woken
@@ -102,31 +76,30 @@ cdef class Exchange:
     cdef readonly int64_t bytes_received
     cdef readonly int64_t bytes_sent
     cdef readonly int64_t in_flight
-    cdef readonly int64_t undeliverable
-    """Responses whose connection had gone."""
-    cdef readonly int64_t unexpected
-    """Responses to requests that were not under way."""
+    cdef readonly int64_t undeliverable     # responses whose connection had gone
+    cdef readonly int64_t unexpected        # responses to requests that were not under way
 
     def __init__(
             self, object make, object wake, *, slab_bytes, frame_bytes_max, in_flight_max,
-            in_flight_bytes_max, share_requests, share_bytes):
+            in_flight_bytes_max, share_requests, share_bytes, large_bytes_max):
         """Bounds: bytes of a frame; requests and bytes that a connection may have unanswered;
-        requests and bytes that it may have taken per turn. A slab has `slab_bytes`.
+        requests and bytes that it may have taken per turn; bytes of large frames that are being
+        received, over all connections. A slab has `slab_bytes`.
         """
         self.make = make
         self.wake = wake
-        self.slab_bytes = integer(slab_bytes, "slab_bytes", 2 * ROOM_MIN, INT32_MAX)
+        self.slabs = Slabs(integer(slab_bytes, "slab_bytes", LARGE + ROOM_MIN, INT32_MAX))
         self.frame_bytes_max = integer(frame_bytes_max, "frame_bytes_max", FRAME_MIN, INT32_MAX)
         self.in_flight_max = integer(in_flight_max, "in_flight_max", 1, 1 << 20)
         self.in_flight_bytes_max = integer(
             in_flight_bytes_max, "in_flight_bytes_max", 1, INT64_MAX)
         self.share_requests = integer(share_requests, "share_requests", 1, INT32_MAX)
         self.share_bytes = integer(share_bytes, "share_bytes", 1, INT32_MAX)
+        self.large_bytes_max = integer(large_bytes_max, "large_bytes_max", 1, INT64_MAX)
         self.requests = []
         self.touched = []
         self.conversations = {}
-        self.slabs = []
-        self.slab = Memory(self.slab_bytes)
+        self.short = []
 
     def __len__(self):
         """How many conversations are open."""
@@ -152,60 +125,36 @@ cdef class Exchange:
         """The response to the request of this address: bytes, a sequence of buffers, or None where
         none is wanted. That of a connection which has gone is dropped and counted.
         """
-        cdef Conversation conversation = self.addressed(address)
+        cdef const uint8_t* p = <const uint8_t*>PyBytes_AS_STRING(address)
+        cdef Conversation conversation
+        if PyBytes_GET_SIZE(address) != ADDRESS_SIZE or p[0] != TCP:
+            raise ValueError(f"not the address of a request: {address!r}")
+        conversation = self.conversations.get(<int64_t>load64(p + 1))
         if conversation is None:
             self.undeliverable += 1
         else:
-            conversation.answer(<int64_t>load64(<uint8_t*>PyBytes_AS_STRING(address) + 9), frame)
+            conversation.answer(<int64_t>load64(p + 9), frame)
 
     def hang_up(self, bytes address not None):
         """No response: the connection ends here, once what was asked before is answered."""
-        cdef Conversation conversation = self.addressed(address)
-        if conversation is not None:
-            conversation.answer(
-                <int64_t>load64(<uint8_t*>PyBytes_AS_STRING(address) + 9), Ellipsis)
+        self.answer(address, Ellipsis)
 
     def settled(self):
-        """The owners of conversations that were answered since the last call."""
+        """The owners of conversations to write to, or to go on with, since the last call."""
         cdef list touched = self.touched
         cdef Conversation conversation
-        if not touched:
-            return touched
-        self.touched = []
+        if touched:
+            self.touched = []
         for conversation in touched:
             conversation.is_touched = False
         return [
             owner for conversation in touched
             if (owner := (<Conversation>conversation).owner) is not None]
 
-    cdef Conversation addressed(self, bytes address):
-        cdef uint8_t* p = <uint8_t*>PyBytes_AS_STRING(address)
-        if PyBytes_GET_SIZE(address) != ADDRESS_SIZE or p[0] != TCP:
-            raise ValueError(f"not the address of a request: {address!r}")
-        return self.conversations.get(<int64_t>load64(p + 1))
-
     cdef int notify(self) except -1:
         if not self.woken:
             self.woken = True
             self.wake()
-        return 0
-
-    # Sets `slab` and `slab_used` so that `size` bytes and a good read fit.
-    cdef int make_room(self, Py_ssize_t size) except -1:
-        cdef Memory slab
-        if self.slab.views == 0:
-            self.slab_used = 0
-        if self.slab.size - self.slab_used >= size + ROOM_MIN:
-            return 0
-        if len(self.slabs) < SLABS_KEPT:
-            self.slabs.append(self.slab)
-        self.slab_used = 0
-        for slab in self.slabs:
-            if slab.views == 0:
-                self.slabs.remove(slab)
-                self.slab = slab
-                return 0
-        self.slab = Memory(self.slab_bytes)
         return 0
 
 
@@ -240,13 +189,12 @@ cdef class Conversation:
     cdef Py_ssize_t pieces_bytes
     cdef bint alone
     cdef bint is_touched
+    cdef bint is_short
+    cdef Py_ssize_t reserved
     cdef bint closed
-    cdef readonly bint ended
-    """The last response is in `outgoing`: write it, then close."""
-    cdef public bint blocked
-    """Take no request, whatever comes: the client does not read what it was answered."""
-    cdef readonly bytes fault
-    """First bytes of what was refused."""
+    cdef readonly bint ended    # the last response is in `outgoing`: write it, then close
+    cdef public bint blocked    # take no request: the client does not read what it was answered
+    cdef readonly bytes fault   # first bytes of what was refused
 
     def __init__(self, Exchange exchange not None, object owner, int64_t number):
         self.exchange = exchange
@@ -287,9 +235,9 @@ cdef class Conversation:
             self.target_end = self.rest_end
             limit = min(limit, self.rest.size - self.rest_end)
         else:
-            self.exchange.make_room(kept)
-            self.target = self.exchange.slab
-            self.target_start = self.exchange.slab_used
+            self.exchange.slabs.make_room(kept + ROOM_MIN)
+            self.target = self.exchange.slabs.slab
+            self.target_start = self.exchange.slabs.used
             self.target_end = self.target_start + kept
             if kept:
                 memcpy(
@@ -305,8 +253,8 @@ cdef class Conversation:
         self.target = None
         self.exchange.bytes_received += count
         self.bytes_left -= count
-        if target is self.exchange.slab:
-            self.exchange.slab_used = self.target_end + count
+        if target is self.exchange.slabs.slab:
+            self.exchange.slabs.used = self.target_end + count
         return self.split(target, self.target_start, self.target_end + count)
 
     def go_on(self):
@@ -333,6 +281,7 @@ cdef class Conversation:
         if not self.closed:
             self.closed = True
             self.owner = None
+            self.release()
             self.exchange.in_flight -= self.asked - self.answered
             del self.exchange.conversations[self.number]
             self.rest = None
@@ -382,7 +331,7 @@ cdef class Conversation:
         elif held or self.bytes_left <= 0:
             found = STATE_SHARE_USED
             self.exchange.notify()
-        elif self.blocked:
+        elif self.blocked or self.is_short:
             found = STATE_WAITS
         if self.rest is not None and not held:
             found |= STATE_UNFINISHED
@@ -406,6 +355,7 @@ cdef class Conversation:
         store64(p + 1, self.number)
         store64(p + 9, self.asked)
         self.remember(length)
+        self.release()
         exchange.requests.append(exchange.make(address, frame, False))
         self.alone = frame[0] != 0 or frame[1] != PRODUCE_KEY
         self.asked += 1
@@ -443,7 +393,8 @@ cdef class Conversation:
             return 0
         if size >= PREFIX:
             whole = PREFIX + <Py_ssize_t>load32(source.data + start)
-        if whole <= size or whole < LARGE:
+        self.is_short = LARGE <= whole > size and not self.reserve(whole)
+        if whole <= size or whole < LARGE or self.is_short:
             whole = size
         if source is self.rest and (whole == size or source.size - start == whole):
             self.rest_start = start
@@ -454,6 +405,40 @@ cdef class Conversation:
         self.rest = kept
         self.rest_start = 0
         self.rest_end = size
+        return 0
+
+    # Whether memory for a large frame of this size may be taken. One may always be received.
+    cdef bint reserve(self, Py_ssize_t size) except -1:
+        cdef Exchange exchange = self.exchange
+        if self.reserved:
+            return True
+        if exchange.large_bytes and exchange.large_bytes + size > exchange.large_bytes_max:
+            if not self.is_short:
+                exchange.short.append(self)
+            return False
+        self.reserved = size
+        exchange.large_bytes += size
+        return True
+
+    # The large frame is there, or will never be: whoever waits for memory goes on.
+    cdef int release(self) except -1:
+        cdef Exchange exchange = self.exchange
+        cdef Conversation other
+        if self.reserved:
+            exchange.large_bytes -= self.reserved
+            self.reserved = 0
+            if exchange.short:
+                exchange.notify()
+            for other in exchange.short:
+                other.is_short = False
+                other.touch()
+            exchange.short = []
+        return 0
+
+    cdef int touch(self) except -1:
+        if not self.is_touched:
+            self.is_touched = True
+            self.exchange.touched.append(self)
         return 0
 
     cdef int refuse(self, const uint8_t* data, Py_ssize_t size) except -1:
@@ -487,9 +472,7 @@ cdef class Conversation:
         self.answered += 1
         self.alone = False
         self.exchange.in_flight -= 1
-        if not self.is_touched:
-            self.is_touched = True
-            self.exchange.touched.append(self)
+        self.touch()
         if self.ended or frame is None:
             return 0
         if frame is Ellipsis:
@@ -497,10 +480,7 @@ cdef class Conversation:
             return 0
         if self.pieces is None:
             self.pieces = []
-        if isinstance(frame, bytes):
-            self.prefix(PyBytes_GET_SIZE(frame))
-            self.pieces.append(frame)
-        elif isinstance(frame, (list, tuple)):
+        if isinstance(frame, (list, tuple)):
             self.prefix(sum(map(len, frame)))
             self.pieces.extend(frame)
         else:
@@ -516,29 +496,3 @@ cdef class Conversation:
         self.pieces.append(length)
         self.pieces_bytes += PREFIX + size
         return 0
-
-
-def looks_like(bytes start not None):
-    """What the first bytes of a refused frame look like: a short reason and a sentence."""
-    cdef uint32_t length
-    if PyBytes_GET_SIZE(start) < PREFIX:
-        return "malformed", "an incomplete length"
-    length = load32(<uint8_t*>PyBytes_AS_STRING(start))
-    if start[:2] == b"\x16\x03":
-        return "tls", "a TLS handshake; this listener speaks plain TCP"
-    if any(start.startswith(verb) for verb in HTTP_VERBS):
-        return "http", "an HTTP request; metrics have an address of their own"
-    if start[:1] == b"\xff":
-        if len(start) == 4 or start[1:8] == bytes(7):
-            return "zmq", "a ZeroMQ greeting; native clients have an address of their own"
-    if start[:4] == b"SSH-":
-        return "ssh", "an SSH client"
-    if length < FRAME_MIN:
-        return "short", f"a frame of {length} bytes, which is no request"
-    if <int32_t>length < 0:
-        return "negative", f"a negative length ({<int32_t>length})"
-    return "large", f"a frame of {length} bytes, which is more than is taken"
-
-
-cdef tuple HTTP_VERBS = (
-    b"GET ", b"POST", b"HEAD", b"PUT ", b"OPTI", b"DELE", b"CONN", b"PATC", b"TRAC", b"PRI ")

@@ -30,9 +30,9 @@ from _fastseq.frames import (
     UNFINISHED,
     WAITS,
     Exchange,
-    looks_like,
 )
 from cluster import limits
+from cluster.net.strangers import looks_like
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -58,6 +58,7 @@ class Bounds:
     in_flight_bytes: int = limits.KAFKA_IN_FLIGHT_BYTES
     requests_per_turn: int = limits.KAFKA_REQUESTS_PER_TURN
     bytes_per_turn: int = limits.KAFKA_BYTES_PER_TURN
+    large_bytes: int = limits.KAFKA_LARGE_BYTES
     frame_ms: int = limits.KAFKA_FRAME_MS
     unread_ms: int = limits.KAFKA_UNREAD_MS
     look_ms: int = limits.KAFKA_LOOK_MS
@@ -89,10 +90,12 @@ class KafkaListener:
             slab_bytes=limits.KAFKA_SLAB_BYTES, frame_bytes_max=self.bounds.frame_bytes,
             in_flight_max=self.bounds.in_flight, in_flight_bytes_max=self.bounds.in_flight_bytes,
             share_requests=self.bounds.requests_per_turn, share_bytes=self.bounds.bytes_per_turn,
+            large_bytes_max=self.bounds.large_bytes,
         )  # fmt: skip
         self._address = address
-        self._socket = _bound(address)
-        host, port = address.rpartition(":")[0], self._socket.getsockname()[1]
+        bound = _bound(address)
+        self._socket: socket.socket | None = bound
+        host, port = address.rpartition(":")[0], bound.getsockname()[1]
         self.endpoint = f"{host}:{port}"
         """Where the socket listens: "host:port", with the port that was taken."""
         self._server: asyncio.Server | None = None
@@ -120,22 +123,26 @@ class KafkaListener:
 
     async def serve(self) -> None:
         """Accept connections from now on; OSError if another process has the port by now."""
+        assert self._socket is not None, "serves once"
         try:
-            self._server = await self._loop.create_server(
-                lambda: _Connection(self), sock=self._socket, backlog=limits.KAFKA_BACKLOG
-            )
+            self._socket.listen(limits.KAFKA_BACKLOG)
         except OSError as error:
             raise _cannot_listen(self._address, error) from error
+        taken, self._socket = self._socket, None  # from here on the loop closes it
+        self._server = await self._loop.create_server(
+            lambda: _Connection(self), sock=taken, backlog=limits.KAFKA_BACKLOG
+        )
 
     def discard(self) -> None:
-        """Give up the address of a listener that never served."""
-        self._socket.close()
+        """Give up the address, where it does not serve yet."""
+        if self._socket is not None:
+            self._socket.close()
 
     async def close(self, linger_ms: int) -> None:
         """Accept nobody any more, and give what was answered `linger_ms` to leave."""
         if self._server is not None:
             self._server.close()
-        self._socket.close()
+        self.discard()
         if self._look is not None:
             self._look.cancel()
         for connection in list(self._open):

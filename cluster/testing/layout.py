@@ -88,7 +88,9 @@ def prepare(directory: Path, settings: Settings) -> list[Path]:
         keys = _keys(node_id, settings, new=not existing)
         if not existing:
             keys |= _capped(count)
-        _configure(directory / f"broker-{node_id}" / CONFIG_NAME, keys)
+        # Directories from before there was this listener must not all get its default port.
+        added = {"listen_kafka": _ports(None, node_id)["listen_kafka"]}
+        _configure(directory / f"broker-{node_id}" / CONFIG_NAME, keys, added)
     return broker_directories(directory)
 
 
@@ -127,8 +129,9 @@ def _ports(base_port: int | None, node_id: int) -> dict[str, object]:
     return {key: f"127.0.0.1:{port}" for key, port in zip(keys, ports, strict=True)}
 
 
-def _configure(path: Path, keys: dict[str, object]) -> None:
-    """Set `keys` in the configuration file `path`, and write it only if that changes anything.
+def _configure(path: Path, keys: dict[str, object], added: dict[str, object]) -> None:
+    """Set `keys` in the configuration file `path`, and `added` where it lacks them; it is written
+    only if that changes anything.
 
     Raises ConfigError if the broker could not use the result.
     """
@@ -137,7 +140,7 @@ def _configure(path: Path, keys: dict[str, object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             known = tomllib.loads(path.read_text(encoding="utf-8"))
-        wanted = known | keys
+        wanted = added | known | keys
         broker_config(wanted, str(path), path.parent)
         if wanted != known:
             # JSON writes strings, numbers and booleans as TOML does.

@@ -34,7 +34,7 @@ def free_base_port() -> int:
     """For brokers that must be found again where they were, below what the system hands out."""
     for base in range(20_000 + os.getpid() % 9_000, 30_000, 7):
         with ExitStack() as bound, suppress(OSError):
-            for port in (*range(base, base + 3), *range(base + 200, base + 203)):
+            for port in (base + step + n for step in (0, 100, 200) for n in range(3)):
                 bound.enter_context(socket.socket()).bind(("127.0.0.1", port))
             return base
     raise AssertionError("no free ports")

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from cluster.broker.links import Links, turns_of
+from cluster.broker.links import Links, sort
 from cluster.core.effects import Peer, Send
-from cluster.core.events import ClientTurn, Event, PeerConnected, PeerDisconnected, PeerTurn
+from cluster.core.events import Event, PeerConnected, PeerDisconnected
 from cluster.limits import GATHERED_FRAMES_MAX
 from cluster.net.zmq import RoutedMessage, RouterEndpoint
 
@@ -18,22 +18,16 @@ def frames(*parts: bytes) -> list[memoryview]:
     return [memoryview(part) for part in parts]
 
 
-def test_turn_of_one_loop_turn_is_one_event_of_each_kind_in_order() -> None:
-    turns, malformed = turns_of([
+def test_messages_are_told_apart_by_who_sent_them_in_order() -> None:
+    peers, clients, malformed = sort([
         (CLIENT, frames(b"1")),
         (BROKER, frames(b"a", b"data")),
         (CLIENT, frames(b"2", b"3")),
         (BROKER, frames(b"b")),
     ])  # fmt: skip
     assert malformed == 0
-    peers, clients = turns
-    assert isinstance(peers, PeerTurn)
-    assert [(header, bytes(data)) for header, data in peers.messages] == [
-        (b"a", b"data"),
-        (b"b", b""),
-    ]
-    assert isinstance(clients, ClientTurn)
-    assert [(m.connection, bytes(m.frame)) for m in clients.messages] == [
+    assert [(header, bytes(data)) for header, data in peers] == [(b"a", b"data"), (b"b", b"")]
+    assert [(m.connection, bytes(m.frame)) for m in clients] == [
         (CLIENT, b"1"),
         (CLIENT, b"2"),
         (CLIENT, b"3"),
@@ -45,13 +39,13 @@ def test_messages_with_a_wrong_number_of_frames_are_counted() -> None:
         (CLIENT, frames(*[b"request"] * (GATHERED_FRAMES_MAX + 1))),
         (BROKER, frames(b"a", b"b", b"c")),
     ]
-    assert turns_of(messages) == ([], 2)
+    assert sort(messages) == ([], [], 2)
 
 
 def test_client_that_names_itself_is_a_client() -> None:
-    turns, malformed = turns_of([(b"me", frames(b"1"))])
+    _, clients, malformed = sort([(b"me", frames(b"1"))])
     assert malformed == 0
-    assert isinstance(turns[0], ClientTurn)
+    assert [m.connection for m in clients] == [b"me"]
 
 
 class Listener:

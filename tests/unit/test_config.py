@@ -79,7 +79,8 @@ def test_a_missing_key_is_named(key: str) -> None:
         ("listen_zmq", "none", "\"HOST:PORT\", port 0 for a free one, not 'none'"),
         ("listen_zmq", "127.0.0.1:65536", '"HOST:PORT", port 0 for a free one, not'),
         ("listen_metrics", ":9650", '"HOST:PORT", port 0 for a free one, or "none", not'),
-        ("listen_kafka", "127.0.0.1:9092", '"none", since there is no Kafka listener yet, not'),
+        ("listen_kafka", "9092", '"HOST:PORT", port 0 for a free one, or "none", not'),
+        ("advertised_kafka", "none", "\"HOST:PORT\", port 0 for a free one, not 'none'"),
         ("listen_metrics", 9650, '"HOST:PORT", port 0 for a free one, or "none", not 9650'),
         ("sync_threads", 0, "a whole number from 1 to 64, not 0"),
         ("lease_ms", 99, "a whole number of milliseconds from 100 to 3600000, not 99"),
@@ -95,7 +96,7 @@ def test_a_wrong_value_is_refused_with_what_is_allowed(
     assert error.allowed.startswith(allowed)
 
 
-@pytest.mark.parametrize("key", ["listen_zmq", "listen_metrics"])
+@pytest.mark.parametrize("key", ["listen_zmq", "listen_kafka", "listen_metrics"])
 @pytest.mark.parametrize("host", ["0.0.0.0", "10.1.2.3", "[::]", "example.org", "*"])
 def test_nothing_but_loopback_is_listened_on_without_the_operators_word(
     key: str, host: str

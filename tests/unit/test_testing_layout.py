@@ -15,7 +15,7 @@ from cluster.errors import ConfigError, OncelogError
 from cluster.testing import layout
 from cluster.testing.layout import AlreadyRunning, Member, Settings, prepare
 
-MEMBER = Member(1, 4711, "127.0.0.1:5550", None, "http://127.0.0.1:9650/metrics")
+MEMBER = Member(1, 4711, "127.0.0.1:5550", "127.0.0.1:9092", "http://127.0.0.1:9650/metrics")
 
 
 def toml(home: Path) -> dict[str, object]:
@@ -27,6 +27,7 @@ def test_a_new_directory_gets_three_brokers_on_the_usual_ports(tmp_path: Path) -
     configs = [load_broker_config(home / "broker.toml") for home in homes]
     assert [config.node_id for config in configs] == [1, 2, 3]
     assert [config.listen_zmq for config in configs] == [f"127.0.0.1:555{n}" for n in range(3)]
+    assert [config.listen_kafka for config in configs] == [f"127.0.0.1:909{n}" for n in (2, 3, 4)]
     assert [config.listen_metrics for config in configs] == [f"127.0.0.1:965{n}" for n in range(3)]
     assert {config.store_path.resolve() for config in configs} == {tmp_path / "new" / "metadata.db"}
     assert not any(config.allow_faults for config in configs)
@@ -45,9 +46,21 @@ def test_few_brokers_cap_replicas_and_in_sync(
 def test_a_base_port_moves_all_ports_and_zero_takes_free_ones(tmp_path: Path) -> None:
     (home,) = prepare(tmp_path / "a", Settings(brokers=1, base_port=7000))
     assert toml(home)["listen_zmq"] == "127.0.0.1:7000"
+    assert toml(home)["listen_kafka"] == "127.0.0.1:7100"
     assert toml(home)["listen_metrics"] == "127.0.0.1:7200"
     (home,) = prepare(tmp_path / "b", Settings(brokers=1, base_port=0))
-    assert toml(home)["listen_zmq"] == toml(home)["listen_metrics"] == "127.0.0.1:0"
+    keys = ("listen_zmq", "listen_kafka", "listen_metrics")
+    assert {toml(home)[key] for key in keys} == {"127.0.0.1:0"}
+
+
+def test_brokers_made_before_there_was_a_kafka_listener_get_a_port_each(tmp_path: Path) -> None:
+    for home in prepare(tmp_path, Settings(brokers=2)):
+        lines = (home / "broker.toml").read_text().splitlines()
+        (home / "broker.toml").write_text(
+            "\n".join(line for line in lines if not line.startswith("listen_kafka"))
+        )
+    homes = prepare(tmp_path, Settings())
+    assert [toml(home)["listen_kafka"] for home in homes] == ["127.0.0.1:9092", "127.0.0.1:9093"]
 
 
 def test_another_number_of_brokers_is_refused(tmp_path: Path) -> None:
@@ -107,7 +120,7 @@ def test_members_are_read_as_they_were_written(tmp_path: Path) -> None:
                 "id": 1,
                 "pid": 4711,
                 "zmq": "127.0.0.1:5550",
-                "kafka": None,
+                "kafka": "127.0.0.1:9092",
                 "metrics": "http://127.0.0.1:9650/metrics",
             }
         ]

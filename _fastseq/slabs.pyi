@@ -1,0 +1,9 @@
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Memory:
+    def __new__(cls, size: int) -> Memory: ...
+
+@disjoint_base
+class Slabs:
+    def __new__(cls, size: int) -> Slabs: ...
