@@ -45,16 +45,16 @@ bench-log: $(DEV)  ## the log next to the raw loop: append, sync, read, recovery
 	$(PY) -m benchmarks.micro.log $(ARGS)
 bench-fastseq: $(DEV)  ## the hot path alone
 	$(PY) -m benchmarks.micro.fastseq $(ARGS)
-
 sim: $(DEV)  ## simulate a cluster (ARGS="--seed N")
 	$(PY) -m tests.sim $(ARGS)
 soak: $(BUILT)  ## the demo RUNS times in a row (20), ends at the first that is not exact
 	@for n in $$(seq $(or $(RUNS),20)); do echo "run $$n"; $(BIN)/oncelog demo $(ARGS) || exit 1; done
+crash: $(DEV)  ## a writer on a real disk killed 200 times: every acknowledged record is there
+	ONCELOG_CRASHES=200 $(PY) -m pytest tests/integration/test_crash_writer.py $(ARGS)
 mutants: $(DEV)  ## break each rule in turn: the model and the simulator must notice
 	$(PY) -m tests.model --all && $(PY) -m tests.mutants $(ARGS)
 sanitize: $(DEV)  ## the extension under ASan and UBSan: its tests, then SECONDS (600) of fuzzing
 	$(PY) tests/sanitize.py $(SECONDS)
-
 packaging: $(DEV)  ## build the wheel and import it where the sources are not
 	$(PY) -m pytest -m slow tests/tidy/test_packaging.py
 

@@ -26,6 +26,7 @@ from cluster.wire.records import read_batches, read_records
 
 OURS = "durability.properties"  # a file that only our brokers write
 BESIDE = (names.EPOCHS, names.METADATA)
+PASSED_OVER = "it is passed over at a start, as after a crash"
 MARKERS = {
     names.DOUBTFUL: "something was cut or is missing, and no leader has been caught up with since",
     names.DAMAGED: "a broker could not read what it had synced",
@@ -261,7 +262,7 @@ class ReplicaCheck:
             try:
                 loaded.load(data)
             except ValueError as error:
-                yield Finding(path, 0, str(error))
+                yield Finding(path, 0, f"{error}; {PASSED_OVER}", note=True)
                 data = None
         if data is not None and self._replays and loaded.digest != self._table.digest:
             yield Finding(path, 0, "the producer state is not what the batches say")
@@ -278,7 +279,7 @@ class ReplicaCheck:
         try:
             loaded.load_kafka(data, offset)
         except ValueError as error:
-            yield Finding(path, 0, str(error))
+            yield Finding(path, 0, f"{error}; {PASSED_OVER}", note=True)
             return
         for entry in loaded.entries() if self._replays else ():
             mine = self._table.get(entry.producer_id)
