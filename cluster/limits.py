@@ -41,7 +41,8 @@ PEER_CREDIT_BYTES = 8 * 1024 * 1024  # bytes a peer may send before it is grante
 PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; one batch may exceed
 
 APPEND_TIMES_MAX = 512  # points of one partition's append times, 16 bytes and two objects each
-PRODUCERS_PAGE = 1_000  # producers of one partition in an answer: walking them takes 2 ms
+PRODUCERS_PAGE = 250  # producers in a page with all that is known of them: a page takes 1 ms
+PRODUCERS_SHOWN = 1_000  # producers of a partition that a Kafka client sees, which cannot page: 3 ms
 PRODUCERS_LISTED_MAX = 10_000  # producers in one answer over all partitions asked about
 DELETE_RECORDS_MS_MAX = 60_000  # ms a wish to delete records waits for the in-sync replicas
 AUTO_CREATE_MS = 5_000  # ms a question about topics waits until they are made

@@ -11,7 +11,7 @@ from _fastseq.table import ProducerEntry, ProducerTable
 from cluster import errors
 from cluster.core.calls import Call
 from cluster.core.hosted import Find, Led
-from cluster.limits import PRODUCERS_LISTED_MAX, PRODUCERS_PAGE
+from cluster.limits import PRODUCERS_LISTED_MAX, PRODUCERS_PAGE, PRODUCERS_SHOWN
 from cluster.wire import messages
 from cluster.wire.messages import DescribeProducersPartitionResponse as Listed
 
@@ -55,12 +55,16 @@ class ProducerLists:
                 floors.append(messages.ProducerFloor(*floor[:3]))
         elif room > 0:
             cursor = max(0, request.cursor)
-            found, cursor = table.entries_after(cursor, min(PRODUCERS_PAGE, room))
+            page = PRODUCERS_PAGE if call.native else PRODUCERS_SHOWN
+            found, cursor = table.entries_after(cursor, min(page, room))
         else:
             found, cursor = [], max(0, request.cursor)
         return Listed(
             partition_index=index,
-            active_producers=[_state(entry, led, table, call.now_ms) for entry in found],
+            active_producers=[
+                _whole(entry, led, table, call.now_ms) if call.native else _plain(entry)
+                for entry in found
+            ],
             next_cursor=cursor,
             floors=floors,
             producers=len(table),
@@ -72,9 +76,20 @@ class ProducerLists:
         )
 
 
-def _state(
+def _plain(entry: ProducerEntry) -> messages.ProducerState:
+    """What Kafka tells of a producer."""
+    return messages.ProducerState(
+        producer_id=entry.producer_id,
+        producer_epoch=entry.producer_epoch,
+        last_sequence=entry.batches[-1].last_sequence if entry.batches else -1,
+        last_timestamp=entry.last_timestamp,
+    )
+
+
+def _whole(
     entry: ProducerEntry, led: Led, table: ProducerTable, now_ms: int
 ) -> messages.ProducerState:
+    """All that is known of it."""
     batches = [messages.RememberedBatch(*batch) for batch in entry.batches]
     last = batches[-1] if batches else None
     return messages.ProducerState(
