@@ -109,11 +109,13 @@ def test_changes_are_in_the_store_and_in_what_runs(world: World) -> None:
         ("max.message.bytes", SET, "100"),
         ("min.insync.replicas", SET, "3"),
         ("producer.id.expiration.ms", SET, "5000"),
+        ("retention.bytes", SET, "10000"),
     )
     assert change(world, *changes, node_id=other) == (0, None)
     for node_id in world.nodes:
         log = world.partition(node_id).replica.log
         assert (log.config.segment_bytes, log.config.max_message_bytes) == (4_096, 100)
+        assert log.config.retention_bytes == 10_000
     leader = world.partition(world.leader()).leader
     assert leader is not None
     assert leader.sweep.expiration_ms == 5_000
@@ -127,6 +129,21 @@ def test_changes_are_in_the_store_and_in_what_runs(world: World) -> None:
     assert world.produce(batch(-1, -1, b"x")) == (errors.NOT_ENOUGH_REPLICAS.number, 0)
     assert change(world, ("min.insync.replicas", DELETE, None)) == (0, None)
     assert world.produce(batch(-1, -1, b"x")) == (0, 1)
+
+
+def test_whose_time_records_carry_may_change_while_they_come(world: World) -> None:
+    def stamped() -> int:
+        part = messages.PartitionProduceData(index=0, records=batch(-1, -1))
+        topics = [messages.TopicProduceData(name=TOPIC, partition_data=[part])]
+        (answer,) = world.ask(world.leader(), messages.ProduceRequest(None, -1, 1_000, topics))
+        assert isinstance(answer, messages.ProduceResponse)
+        return answer.responses[0].partition_responses[0].log_append_time_ms
+
+    assert stamped() == -1
+    assert change(world, ("message.timestamp.type", SET, "LogAppendTime")) == (0, None)
+    assert stamped() > 0
+    assert change(world, ("message.timestamp.type", DELETE, None)) == (0, None)
+    assert stamped() == -1
 
 
 def test_a_broker_that_was_away_has_the_new_settings_when_it_is_back(world: World) -> None:
