@@ -11,16 +11,16 @@ from libc.string cimport memcpy
 
 from _fastseq.digest cimport entry_digest
 from _fastseq.entry cimport (
-    BURIED, COLLAPSED, KEPT, LIVE, NOT_FOUND, PAGE_BITS, WINDOW, Batch, Cell, Entry, Floor,
-    Table, Transaction, Undo, accepted_term, batch_term, cell_at, empty_term, entry_at, prefetch,
-    prefetch_slot, producer_hash, sequence_add, table_find, transaction_at,
+    BURIED, COLLAPSED, FLOOR_SET, KEPT, LIVE, NOT_FOUND, PAGE_BITS, RETURNED, WINDOW, Batch, Cell,
+    Entry, Floor, Table, Transaction, Undo, accepted_term, batch_term, cell_at, empty_term,
+    entry_at, prefetch, prefetch_slot, producer_hash, sequence_add, table_find, transaction_at,
 )
 from _fastseq.floors cimport (
-    EPOCH_LAST, FLOOR_ALIVE, FLOOR_WHOLE, floor_find, floor_lives, floor_place,
-    floor_slot, floor_write, floors_take, mark_term,
+    EPOCH_LAST, FLOOR_ALIVE, FLOOR_DEAD, FLOOR_FATE, FLOOR_WHOLE, floor_find, floor_lives,
+    floor_place, floor_slot, floor_write, floors_take, mark_term,
 )
 from _fastseq.memory cimport index_remove
-from _fastseq.state cimport floor_keep, journal_take
+from _fastseq.state cimport floor_keep, journal_drop, journal_take
 
 cdef enum:
     PAGE = 1 << PAGE_BITS
@@ -156,16 +156,53 @@ cdef void table_expire(Table* t, const Batch* at, int64_t cutoff) noexcept nogil
     t.next_offset = at.next_offset
 
 
+# When the numbers are used up: collapses that can be undone get the first ones again, in their
+# order, and floors of all others are simply dead. Half of the numbers become free at least, if need
+# be because the journal forgets its oldest records.
+cdef void collapses_renumber(Table* t) noexcept nogil:
+    cdef uint16_t numbers[COLLAPSE_LAST + 1]
+    cdef Undo* undo
+    cdef uint32_t undoable = 0
+    cdef uint32_t i
+    for i in range(t.journal_used):
+        undoable += t.journal[(t.journal_head + i) & t.journal_mask].kind == COLLAPSED
+    while undoable > COLLAPSE_LAST // 2:
+        undoable -= t.journal[t.journal_head & t.journal_mask].kind == COLLAPSED
+        journal_drop(t)
+    for i in range(COLLAPSE_LAST + 1):
+        numbers[i] = FLOOR_DEAD
+    t.collapses = COLLAPSE_FIRST - 1
+    for i in range(t.journal_used):
+        undo = t.journal + ((t.journal_head + i) & t.journal_mask)
+        if undo.kind == COLLAPSED:
+            t.collapses += 1
+            numbers[undo.saved] = t.collapses
+            undo.saved = t.collapses
+    for i in range(t.floors_used):
+        fate_renumber(t.floors + i, numbers)
+    for i in range(t.journal_used):
+        undo = t.journal + ((t.journal_head + i) & t.journal_mask)
+        if undo.kind == FLOOR_SET or undo.kind == RETURNED:
+            fate_renumber(<Floor*>&undo.evicted, numbers)
+
+
+cdef inline void fate_renumber(Floor* floor, const uint16_t* numbers) noexcept nogil:
+    cdef uint16_t fate = floor.state & FLOOR_FATE
+    if fate >= COLLAPSE_FIRST:
+        floor.state = <uint16_t>(floor.state & FLOOR_WHOLE) | numbers[fate]
+
+
 cdef void table_collapse(
         Table* t, const Batch* at, int64_t id_bound, int16_t epoch_bound) noexcept nogil:
-    cdef Undo* undo = journal_take(t, COLLAPSED, at.base_offset, at.next_offset)
+    cdef Undo* undo
     cdef Floor gone
     cdef uint32_t i
+    if t.collapses == COLLAPSE_LAST:
+        collapses_renumber(t)
+    undo = journal_take(t, COLLAPSED, at.base_offset, at.next_offset)
     undo.evicted.next_offset = t.mark_id
     undo.evicted.delta = t.mark_epoch
-    t.collapses = <uint16_t>(t.collapses + 1 if t.collapses >= COLLAPSE_FIRST else COLLAPSE_FIRST)
-    if t.collapses > COLLAPSE_LAST:
-        t.collapses = COLLAPSE_FIRST
+    t.collapses = max(<uint16_t>(t.collapses + 1), <uint16_t>COLLAPSE_FIRST)
     undo.saved = t.collapses
     t.floor_undos += 1
     t.digest -= mark_term(t.mark_id, t.mark_epoch)

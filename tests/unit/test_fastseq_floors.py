@@ -155,6 +155,29 @@ def test_rollback_undoes_expiry_collapse_and_fence() -> None:
         assert lane.table.recompute_digest() == digest
 
 
+def test_collapses_are_undone_one_by_one_however_many_there_were() -> None:
+    lane = expired(produced(0, pid=3), produced(0, pid=20))
+    table = lane.table
+
+    def apply(made: bytes) -> None:
+        table.apply(struct.pack(">q", table.next_offset) + made[8:])
+
+    states = []
+    for number in range(32_800):
+        if number in (1, 16_000, 32_764, 32_765, 32_766, 32_767, 32_799):
+            apply(batch.fence_batch(20, number % 100))
+            apply(batch.fence_batch(len(states), number % 90))
+            states.append((table.next_offset, table.dump(), table.digest))
+        apply(batch.collapse_batch(10, number % 90))
+    for offset, dumped, digest in reversed(states):
+        if offset < table.journal_start:
+            assert not table.rollback(offset)
+            continue
+        assert table.rollback(offset)
+        assert (table.dump(), table.digest) == (dumped, digest)
+        assert table.recompute_digest() == digest
+
+
 def test_malformed_control_batch_is_refused_by_a_leader_and_changes_nothing_elsewhere() -> None:
     lane = lane_of()
     run(lane, produced(0))
