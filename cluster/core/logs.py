@@ -87,7 +87,10 @@ class Logs:
         if meta is None:
             self.directory_id = self.new_ids.directory
         else:
-            known = checkpoint.parse_meta_properties(meta)
+            try:
+                known = checkpoint.parse_meta_properties(meta)
+            except ValueError as error:
+                raise ValueError(f"{META} cannot be read: {error}") from None
             if known.node_id != self.node_id:
                 raise ValueError(f"the data directory belongs to node {known.node_id}")
             self.cluster_id, self.directory_id = known.cluster_id, known.directory_id
@@ -99,7 +102,7 @@ class Logs:
 
     def _read_durability(self) -> None:
         """Unsynced writes survive the process, not the boot: a new name when both ended."""
-        stored = (read_file(self.disk, DURABILITY) or b"").decode().split()
+        stored = (read_file(self.disk, DURABILITY) or b"").decode(errors="replace").split()
         if len(stored) == 2 and (self.clean or stored[1] == self.boot_id):
             self.durability_id = stored[0]
         else:

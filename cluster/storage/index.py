@@ -181,6 +181,8 @@ def _columns(layout: struct.Struct, data: bytes) -> tuple[list[int], list[int]]:
     """Both columns without the zeros of a preallocated file, up to where either stops growing."""
     whole = data[: len(data) // layout.size * layout.size]
     rows = list(dropwhile(lambda row: row == (0, 0), layout.iter_unpack(whole)))
+    if rows and min(rows[0]) < 0:
+        rows.clear()
     for at in range(1, len(rows)):
         if rows[at][0] <= rows[at - 1][0] or rows[at][1] <= rows[at - 1][1]:
             del rows[at:]

@@ -6,6 +6,8 @@ are named by a base offset of twenty digits.
 
 from __future__ import annotations
 
+from cluster.limits import OFFSET_MAX
+
 LOG = ".log"
 INDEX = ".index"
 TIME_INDEX = ".timeindex"
@@ -40,7 +42,8 @@ def offset_of(name: str, suffix: str) -> int | None:
     digits = name.removesuffix(suffix)
     if name == digits or len(digits) != _DIGITS or not digits.isascii() or not digits.isdigit():
         return None
-    return int(digits)
+    offset = int(digits)
+    return offset if offset <= OFFSET_MAX else None
 
 
 def replica_directory(topic: str, partition: int) -> str:
