@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from cluster.cli import chaos, lifecycle, log, producers, records, topic
+from cluster.cli import chaos, group, lifecycle, log, producers, records, topic
 from cluster.errors import ConfigError, OncelogError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command()(records.produce)
 app.command()(records.consume)
 app.command()(lifecycle.demo)
 app.add_typer(topic.app, name="topic")
+app.add_typer(group.app, name="group")
 app.add_typer(log.app, name="log")
 app.add_typer(producers.app, name="producers")
 app.add_typer(chaos.app, name="chaos")

@@ -4,10 +4,13 @@ from _fastseq.batch import Record
 from cluster.client.admin import Admin, ClusterDescription, TopicDescription
 from cluster.client.consumer import Consumer, Fetched
 from cluster.client.delivery import BatchDelivery, BufferFull, Delivery, PartlyProduced, Verdict
+from cluster.client.exactly_once import OffsetsMoved, SqlOffsets
+from cluster.client.membership import GroupOptions
 from cluster.client.metadata import PartitionInfo
 from cluster.client.offsets import TopicPartition
 from cluster.client.producer import Producer, ProducerStats
 from cluster.client.producer_info import BatchInfo, FloorInfo, ProducerInfo, ProducersInfo
+from cluster.client.subscription import Policy
 from cluster.errors import (
     BrokerUnavailable,
     OncelogError,
@@ -27,10 +30,13 @@ __all__ = [
     "Delivery",
     "Fetched",
     "FloorInfo",
+    "GroupOptions",
+    "OffsetsMoved",
     "OncelogError",
     "Outcome",
     "PartitionInfo",
     "PartlyProduced",
+    "Policy",
     "ProduceError",
     "Producer",
     "ProducerInfo",
@@ -38,6 +44,7 @@ __all__ = [
     "ProducersInfo",
     "Record",
     "RequestError",
+    "SqlOffsets",
     "TopicDescription",
     "TopicPartition",
     "Verdict",

@@ -12,8 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from cluster.client import groups
 from cluster.client.link import Answer, Link
 from cluster.client.metadata import PartitionInfo
+from cluster.client.offsets import END, TopicPartition, at, list_offsets
 from cluster.client.producer_info import ProducersInfo, read_producers
 from cluster.client.session import Session
 from cluster.errors import (
@@ -311,6 +313,30 @@ class Admin:
             if not unheard or session.now() >= deadline:
                 raise RequestError(code(result.error_code), result.error_message or topic)
             await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+
+    async def list_groups(self) -> list[groups.GroupListing]:
+        """All consumer groups, by name."""
+        return await groups.list_groups(self._session)
+
+    async def describe_group(self, group: str) -> groups.GroupDescription:
+        """A group with its members; RequestError with GROUP_ID_NOT_FOUND if there is none."""
+        return await groups.describe_group(self._session, group)
+
+    async def delete_group(self, group: str) -> None:
+        """Deletes a group that has no members, with its offsets."""
+        await groups.delete_group(self._session, group)
+
+    async def group_offsets(self, group: str) -> dict[TopicPartition, int]:
+        """What a group has committed."""
+        return await groups.group_offsets(self._session, group)
+
+    async def set_group_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Moves a group that has no members: its next one begins at these offsets."""
+        await groups.set_group_offsets(self._session, group, offsets)
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The high watermark of each partition."""
+        return await list_offsets(self._session, at(partitions, END))
 
     async def describe_cluster(self) -> ClusterDescription:
         """The brokers alive and the controller."""

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from _fastseq.batch import Record
+from cluster.client.membership import GroupOptions, Membership
 from cluster.client.metadata import NO_LEADER
 from cluster.client.offsets import BEGIN, END, TopicPartition, at, list_offsets
 from cluster.client.session import Session
+from cluster.client.subscription import Policy, SubscribedConsumer
 from cluster.errors import CORRUPT_MESSAGE, BrokerUnavailable, RequestError, code
 from cluster.limits import CLIENT_PAUSE_MS, FETCH_BYTES_MAX
 from cluster.wire.apis import FETCH
@@ -59,7 +61,7 @@ class _Fetch:
 
 
 class Consumer:
-    """Reads what is committed. Offsets are the caller's: `assign` says where to begin.
+    """Reads what is committed, from offsets the caller keeps (`assign`) or a group (`subscribe`).
 
     `poll` waits up to `max_wait_ms` for records and returns at most about `max_bytes` per broker
     (a batch is never cut, so one larger than that still comes). A leader change is followed; an
@@ -88,6 +90,7 @@ class Consumer:
         self._arrived = asyncio.Event()
         self._refreshing: asyncio.Task[None] | None = None
         self._failure: Exception | None = None
+        self._subscription: SubscribedConsumer | None = None
 
     async def __aenter__(self) -> Consumer:
         await self.start()
@@ -107,7 +110,9 @@ class Consumer:
         await self._session.start()
 
     async def close(self) -> None:
-        """Disconnects."""
+        """Leaves the group, if it is in one, and disconnects."""
+        if self._subscription is not None:
+            await self._subscription.close()
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.gather(self._refreshing, return_exceptions=True)
@@ -157,6 +162,51 @@ class Consumer:
         """The first offset whose record's timestamp is not before the one given; -1 if none."""
         return await list_offsets(self._session, timestamps_ms)
 
+    # Groups
+
+    def subscribe(
+        self, topics: Sequence[str], *, group: GroupOptions | str, policy: Policy | None = None
+    ) -> None:
+        """Reads these topics as a member of a group, which shares their partitions out.
+
+        Offsets are the group's: `poll` begins where the group has committed, commits every five
+        seconds what earlier polls returned, and before partitions go to another member. `policy`
+        changes that (no commits of its own, positions kept elsewhere, what to do where nothing is
+        committed) and names who is told of partitions that come and go. Members of other clients
+        that assign by "range" share the group. A group takes place inside `poll`: whoever does not
+        call it for `rebalance_timeout_ms` is left out of the next generation.
+        """
+        if self._subscription is not None:
+            raise ValueError("a consumer subscribes once; another one is another member")
+        options = GroupOptions(group) if isinstance(group, str) else group
+        self._session.track(topics)
+        membership = Membership(self._session, topics, options, self._arrived.set)
+        self._subscription = SubscribedConsumer(
+            self._session, self, membership, policy or Policy()
+        )  # fmt: skip
+
+    async def commit(self, offsets: Mapping[TopicPartition, int] | None = None) -> None:
+        """Commits offsets of the group: those given, or the positions of all partitions it has.
+
+        RequestError when this member has been replaced meanwhile: then the records belong to
+        whoever has their partitions now.
+        """
+        await self._subscribed().commit(offsets)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """What the group has committed; partitions without are left out."""
+        return await self._subscribed().membership.committed(partitions)
+
+    def _subscribed(self) -> SubscribedConsumer:
+        if self._subscription is None:
+            raise ValueError("subscribe first: without a group there are no committed offsets")
+        return self._subscription
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        """The offset that the next poll begins with, of every partition assigned."""
+        return {where: one.position for where, one in self._assigned.items()}
+
     # Reading
 
     async def poll(self, timeout_ms: int | None = None) -> list[Fetched]:
@@ -169,6 +219,8 @@ class Consumer:
         deadline = loop.time() + (self._max_wait_ms if timeout_ms is None else timeout_ms) / 1000
         while True:
             self._arrived.clear()
+            if self._subscription is not None:
+                await self._subscription.advance(deadline)
             taken = self._take()
             self._fetch()
             now = loop.time()

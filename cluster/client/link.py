@@ -18,18 +18,29 @@ from cluster.net.zmq import DealerEndpoint, Frames, gathered
 from cluster.wire.apis import (
     CREATE_PARTITIONS,
     CREATE_TOPICS,
+    DELETE_GROUPS,
     DELETE_RECORDS,
     DELETE_TOPICS,
     DESCRIBE_CLUSTER,
     DESCRIBE_CONFIGS,
+    DESCRIBE_GROUPS,
     DESCRIBE_PRODUCERS,
     FAULT,
     FETCH,
+    FIND_COORDINATOR,
+    HEARTBEAT,
     INCREMENTAL_ALTER_CONFIGS,
     INIT_PRODUCER_ID,
+    JOIN_GROUP,
+    LEAVE_GROUP,
+    LIST_GROUPS,
     LIST_OFFSETS,
     METADATA,
+    OFFSET_COMMIT,
+    OFFSET_DELETE,
+    OFFSET_FETCH,
     PRODUCE,
+    SYNC_GROUP,
 )
 from cluster.wire.codec import decode_response, encode_request
 from cluster.wire.primitives import WireError
@@ -50,6 +61,17 @@ VERSIONS = {
     DESCRIBE_PRODUCERS: 0,
     INCREMENTAL_ALTER_CONFIGS: 1,
     FAULT: 0,
+    OFFSET_COMMIT: 8,
+    OFFSET_FETCH: 8,
+    FIND_COORDINATOR: 4,
+    JOIN_GROUP: 9,
+    HEARTBEAT: 4,
+    LEAVE_GROUP: 5,
+    SYNC_GROUP: 5,
+    DESCRIBE_GROUPS: 5,
+    LIST_GROUPS: 4,
+    DELETE_GROUPS: 2,
+    OFFSET_DELETE: 0,
 }
 """The one version of each API that this client speaks."""
 

@@ -11,6 +11,7 @@ from cluster.core import group_shard
 from cluster.core.groups import java_hash
 from cluster.wire import messages
 from cluster.wire.group_records import TOPIC as GROUPS_TOPIC
+from cluster.wire.schema import Message
 from tests.unit.core_world import TOPIC, World, batch, ready
 from tests.unit.group_world import (
     GROUP,
@@ -35,8 +36,8 @@ def world() -> World:
     return cluster()
 
 
-def ask(world: World, node_id: int, body: messages.Message, **options: int) -> messages.Message:
-    (answer,) = world.ask(node_id, body, **options)
+def ask(world: World, node_id: int, body: Message, *, version: int | None = None) -> Message:
+    (answer,) = world.ask(node_id, body, version=version)
     return answer
 
 
