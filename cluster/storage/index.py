@@ -148,7 +148,8 @@ class StoredPoints:
         self._base = base_offset
         self._data = bytes(data)
         # A preallocated file ends in zeros; no entry but an impossible first one is all zero.
-        self._count = -(-len(self._data.rstrip(b"\0")) // POINT.size)
+        filled = -(-len(self._data.rstrip(b"\0")) // POINT.size)
+        self._count = min(filled, len(self._data) // POINT.size)  # the last may be torn
 
     def __len__(self) -> int:
         return self._count
@@ -170,6 +171,8 @@ class StoredPoints:
         if not after:
             return (-1, 0)
         last_offset, position = self._entry(after - 1)
+        if min(last_offset, position) < 0:  # nobody wrote that
+            return (-1, 0)
         return self._base + last_offset, position
 
     def _entry(self, number: int) -> tuple[int, int]:

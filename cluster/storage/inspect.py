@@ -139,7 +139,7 @@ def _whole(data: bytes, position: int) -> Iterator[Batch]:
     at, view = 0, memoryview(data)
     while 0 < (size := _size(data, at)) <= len(data) - at:
         header = read_header(data, at)
-        found = scan(data, at, at + size, header.base_offset)
+        found = scan(data, at, at + size, max(header.base_offset, 0))
         damage = "" if found.batches else _reason(found.reason)
         yield Batch(position + at, header, view[at : at + size], damage)
         at += size

@@ -38,6 +38,7 @@ class SegmentReader:
         self._budget = budget
         self._places: dict[int, int] = {}
         self._points: StoredPoints | None = None
+        self._doubted = False
 
     def let_go(self) -> None:
         """Forget the loaded index: others need the memory more."""
@@ -76,7 +77,7 @@ class SegmentReader:
             found = self._take(wanted, data, offset, max_bytes, limit_offset)
             if not isinstance(found, Missing):
                 return found
-            have = None
+            have = points = None
             if found.length > 0:  # one batch, larger than what was asked for
                 data = self._disk.read_cached(self._segment.open(), found.position, found.length)
                 if len(data) < found.length:
@@ -107,7 +108,12 @@ class SegmentReader:
         if len(rest) < HEADER_BYTES:
             return Missing(position, min(HEADER_BYTES, self._segment.size - position))
         header = read_header(rest)
-        if not HEADER_BYTES <= header.size <= self._segment.size - position:
+        sound = HEADER_BYTES <= header.size <= self._segment.size - position
+        if not sound and not self._doubted:  # the index may have led here
+            self._doubted = True
+            self._segment.rebuild_index()
+            return Missing(0, 0)
+        if not sound:
             raise DiskError(EIO, self._segment.file.path, "parse")
         if header.next_offset > offset:
             return Missing(position, header.size)

@@ -284,7 +284,10 @@ class Segment:
         """Whether the batch an index entry points to is the one it speaks of."""
         if position == 0:
             return True
-        return len(data) >= HEADER_BYTES and read_header(data).next_offset == hint + 1
+        if len(data) < HEADER_BYTES:
+            return False
+        header = read_header(data)
+        return (header.magic, header.next_offset) == (2, hint + 1)
 
     # -- writing
 
