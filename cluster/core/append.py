@@ -149,6 +149,7 @@ class Append:
                 led.replica.log.append(data, base_offset, next_offset, now_ms)
             except DiskError:
                 self.storage_errors += 1
+                led.stir()  # the log may have failed
                 continue
             appended.append(Appended(led, base_offset, next_offset, data))
         return appended

@@ -61,6 +61,11 @@ class Follower:
         mine = (self.epoch, self.leader, self.leader_incarnation)
         return mine == (value.leader_epoch, value.leader, value.leader_incarnation)
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether the stream is open and all that came on it is acknowledged."""
+        return self._open and self._acked == self.replica.log.next_offset
+
     def ask(self, now_ms: int) -> None:
         """Open a stream: say what this log holds, durably."""
         self._open, self._acked, self._intake = False, -1, None

@@ -38,6 +38,9 @@ class Led(Protocol):
     ) -> None:
         """Delete everything below `offset`; `done` gets an error, 0 for none, and the start."""
 
+    def stir(self) -> None:
+        """Something has changed here: it is looked at, and settled at the step's end."""
+
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
         """The turn's batches are in the log: push them to whoever is at the tail."""
 

@@ -61,6 +61,8 @@ class Leader:
         self._retry_ms: int | None = None
         self._vouched: tuple[tuple[str, int], ...] = ()
         self._told = -1
+        self._rested = False
+        """Nothing was under way at the last look, which may be long ago."""
         self._silent: frozenset[int] = frozenset()
         """Members that lagged at the last look: some have to stay in the set all the same."""
         self._numbers: dict[int, tuple[int, int]] = {}
@@ -295,6 +297,10 @@ class Leader:
             if since is not None and now_ms - since >= REJOIN_MS:
                 self._propose(insync.joined(value, node_id), follower)
 
+    def stir(self) -> None:
+        """Something has changed here: it is looked at, and settled at the step's end."""
+        self._around.touched[self.replica.id] = None
+
     # -- data ---------------------------------------------------------------------------------
 
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
@@ -309,6 +315,9 @@ class Leader:
         self._handovers.go_on()
         end = self.replica.log.next_offset
         for follower in self.followers.streams():
+            if follower.sent < self.replica.log.first_offset:
+                self._lost_touch(follower)
+                continue
             link = self._around.out.links.get(follower.node_id)
             while link is not None and follower.sent < end and link.credit > 0:
                 parts = self._stored(follower, push_size(link.credit))
@@ -320,6 +329,15 @@ class Leader:
                         self._damaged(follower.sent)
                         return
                     self._push(follower, follower.sent, upto, memoryview(part))
+
+    def _lost_touch(self, follower: FollowerStream) -> None:
+        """What it lacks was deleted meanwhile: it asks anew, and begins with a state."""
+        replica, node_id = self.replica, follower.node_id
+        self.close_stream(node_id)
+        refused = stream.StreamRefused(
+            replica.topic_id, replica.index, self.epoch, follower.number, "deleted meanwhile"
+        )
+        self._around.out.control(node_id, refused)
 
     def _damaged(self, offset: int) -> None:
         """What is stored is not what was: no follower gets it, the next look ends this term."""
@@ -441,7 +459,7 @@ class Leader:
             done(errors.OFFSET_OUT_OF_RANGE.number, -1)
             return
         self.deletions.add(Deletion(offset, deadline_ms, done))
-        self._around.touched[replica.id] = None
+        self.stir()
         if replica.advance_start(offset):
             for follower in self.followers.streams():
                 self._ask_follower(follower)
@@ -451,6 +469,8 @@ class Leader:
     def look(self, now_ms: int) -> None:
         """The regular look: who lags, who has kept up long enough, what must be asked again."""
         end = self.replica.log.next_offset
+        if self._rested:
+            self.followers.wake(now_ms)
         self.followers.look(end, now_ms)
         if self._retry_ms is not None:
             self._retry(now_ms)
@@ -466,6 +486,30 @@ class Leader:
         self.tell_high_watermark()
         self.term.expire(now_ms)
         self.deletions.expire(now_ms)
+        self._rested = self.at_rest
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether time alone changes nothing here until something else does."""
+        value, replica = self.record.value, self.replica
+        if self._proposed is not None or self._openings or value.doubtful or self._silent:
+            return False
+        if len(self.term) or self.term.asking or self._internal or self.deletions:
+            return False
+        end = replica.log.next_offset
+        others = len(value.replicas) - 1
+        return (
+            replica.high_watermark == self._told == end
+            and len(value.isr) == others + 1
+            and self.followers.at_rest(
+                end, compared=self.epoch_start, start=replica.log.start_offset
+            )
+            == others
+        )
+
+    def next_expiry_ms(self) -> int | None:
+        """When a producer may have been idle for long enough, if nothing is appended."""
+        return self.sweep.due_ms(self.replica.log.next_offset)
 
     def _retry(self, now_ms: int) -> None:
         if any(self._around.image.version(key) != at for key, at in self._vouched):

@@ -292,11 +292,14 @@ class Node:
 
     def _sweep(self, now_ms: int) -> None:
         """Let idle producers expire where this broker leads, each sweep a batch in the log."""
-        due, led = [], self.replicas.led()
-        self.producer_budget.look((p.replica.log.table for p in led), now_ms)
-        for partition in led:
+        due = []
+        self.producer_budget.look(
+            (p.replica.log.table for p in self.replicas.all() if p.leader is not None), now_ms
+        )
+        for partition in self.replicas.attention.sweeping:
             leader = partition.leader
-            assert leader is not None
+            if leader is None:
+                continue
             batch = leader.sweep.next_batch(leader.replica.log.table, now_ms)
             if batch is not None:
                 due.append((leader, batch))

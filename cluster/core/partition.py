@@ -77,8 +77,25 @@ class Partition:
     def configured(self, topic: TopicRecord) -> None:
         """The topic's settings have changed."""
         self.replica.configure(topic)
+        self.stir()
         if self.leader is not None:
             self.leader.configured()
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether time alone changes nothing here until something else does."""
+        replica, log, role = self.replica, self.replica.log, self.role
+        if log.failed or log.damage is not None or log.rebuilding:
+            return False
+        if replica.cut or replica.start_kept < log.start_offset:
+            return False
+        if isinstance(role, Resting):
+            return self._resigned is None and not role.unable
+        return role.at_rest
+
+    def stir(self) -> None:
+        """Something has changed here: settle it at the step's end, and look at it from now on."""
+        self._around.touched[self.replica.id] = None
 
     # -- the record ---------------------------------------------------------------------------
 
@@ -168,6 +185,7 @@ class Partition:
 
         Whoever waits for a leader is answered `error`.
         """
+        self.stir()
         if isinstance(self.role, Leader):
             self.role.end_term(error)
             self._around.ended.append(self.replica)
@@ -186,6 +204,7 @@ class Partition:
         """A broker can be reached: if it leads, ask it for a stream."""
         if isinstance(self.role, Follower) and self.role.leader == node_id:
             self.role.ask(now_ms)
+            self.stir()
 
     def peer_disconnected(self, node_id: int) -> None:
         """A broker can no longer be reached."""
@@ -200,6 +219,7 @@ class Partition:
 
     def peer_replaced(self, node_id: int) -> None:
         """A broker has registered anew: streams of its earlier incarnation are over (rule 8)."""
+        self.stir()
         match self.role:
             case Leader() as leader:
                 leader.close_stream(node_id)

@@ -13,6 +13,7 @@ from itertools import islice
 
 from _fastseq.produce import Routes
 from cluster.core import records
+from cluster.core.attention import Attention
 from cluster.core.defaults import INTERNAL_TOPICS
 from cluster.core.effects import Sync
 from cluster.core.events import Change
@@ -52,6 +53,7 @@ class Replicas:
         self._due: dict[PartitionId, None] = {}
         self._openings: dict[PartitionId, tuple[TopicRecord, Opening]] = {}
         self._rebuilding: dict[PartitionId, None] = {}
+        self.attention = Attention(self._partitions)
         self.upkeep = Upkeep(around, logs, self._partitions)
         self._token = 0
         self._checkpoint_ms = 0
@@ -292,6 +294,9 @@ class Replicas:
 
     def settle(self, now_ms: int) -> list[Replica]:
         """Sync and settle what was touched; the replicas whose watermark moved."""
+        for key in [key for key in self._touched if key not in self._partitions]:
+            del self._touched[key]
+        self.attention.stirred(self._touched)
         moved = self._settle_each(now_ms)
         replicas = [self._partitions[key].replica for key in self._touched]
         lowered = any(replica.cut for replica in replicas) and self._write_checkpoints()
@@ -342,9 +347,8 @@ class Replicas:
         """The regular look at every replica, and checkpoints when they are due."""
         if self._closed:
             return
-        for partition in list(self._partitions.values()):
-            partition.look(now_ms)
-            self.touch(partition.replica)
+        restless = self.attention.look(now_ms)
+        self._touched.update(dict.fromkeys(restless))
         self._due.update(dict.fromkeys(islice(self.offline, OFFLINE_TRIES)))
         self.upkeep.look(now_ms)
         if now_ms - self._checkpoint_ms >= CHECKPOINT_MS:

@@ -188,6 +188,20 @@ class Followers:
                 stream.keeping_up_since_ms = now_ms
         self._end_at_last_look = end
 
+    def at_rest(self, end: int, *, compared: int, start: int) -> int:
+        """How many followers hold everything, have said so, and owe no answer."""
+        return sum(
+            stream.acked == stream.sent == end
+            and stream.compared >= compared
+            and stream.start >= start
+            for stream in self._streams.values()
+        )
+
+    def wake(self, now_ms: int) -> None:
+        """Nobody had anything to acknowledge until now."""
+        for stream in self._streams.values():
+            stream.progress_ms = now_ms
+
     def lagging(self, node_id: int, end: int, now_ms: int, lag_ms: int) -> bool:
         """Whether the follower has data waiting and acknowledged nothing for `lag_ms`."""
         stream = self._streams.get(node_id)

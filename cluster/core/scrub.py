@@ -90,6 +90,7 @@ class Scrubber:
         place = log.scrub.check(cold, fetched, log.generation)
         if place is not None:
             log.mark_damaged(place)
+            partition.stir()
             self.found += log.damage is not None
             self._turn.pop()
         self._go_on()

@@ -13,6 +13,7 @@ expiration time, and it stays at most a `SAMPLES`-th part of it longer.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from _fastseq.batch import collapse_batch, expire_batch
 from _fastseq.table import ProducerTable
@@ -51,6 +52,15 @@ class Sweep:
             return None
         self._cutoff = cutoff
         return expire_batch(cutoff) if len(table) else None
+
+    def due_ms(self, end: int) -> int | None:
+        """When `next_batch` may have something next if the log stays at `end`; None for never."""
+        due = []
+        if self._samples[-1][1] != end:
+            due.append(self._samples[-1][0] + self._every_ms)
+        later = (at for at, sampled in self._samples if sampled > self._cutoff)
+        due.extend(at + self.expiration_ms for at in islice(later, 1))
+        return min(due, default=None)
 
     def _observe(self, end: int, now_ms: int) -> None:
         self.times.observe(end, now_ms)

@@ -66,6 +66,8 @@ class Upkeep:
         ):
             self._around.touched[key] = None
         replica.roll_deleted(now_ms)
+        if replica.log.failed:
+            partition.stir()
         if self.drop(key, partition, now_ms):
             self._around.touched[key] = None
 

@@ -75,6 +75,7 @@ def test_one_producer_is_found_by_its_id_and_so_is_a_floor(world: World) -> None
     leader = world.partition(world.leader()).leader
     assert leader is not None
     leader.sweep.expire_after(1_000)
+    leader.stir()
     world.run(5_000)
     part = listed(world, producer_id=ids[1])
     assert part.active_producers == []
