@@ -5,9 +5,8 @@ partition's record that may be under way. A term begins when the store names thi
 ends with the first record that does not; then everything that waits is answered "possibly
 stored" (rule 2).
 
-Invariants: at most one proposal is outstanding; whoever a proposal would add counts in the high
-watermark before it leaves, whoever it would remove counts until the new record was read (rule
-10); no stream opens below the high watermark for a member that still counts (rule 8).
+Invariants: no stream opens below the high watermark for a member that still counts (rule 8); what
+a follower cannot continue with is not pushed to it.
 """
 
 from __future__ import annotations
@@ -20,16 +19,15 @@ from _fastseq.batch import whole_batches
 from _fastseq.waiters import Term
 from cluster import errors
 from cluster.core import insync, records
-from cluster.core.acknowledge import Quorum, high_watermark
+from cluster.core.acknowledge import high_watermark
+from cluster.core.change import RecordChange
 from cluster.core.deletions import Deletion, Deletions, Done
-from cluster.core.effects import Put
-from cluster.core.events import Commit
 from cluster.core.handover import Handovers
 from cluster.core.image import Versioned
 from cluster.core.replica import Around, Replica
 from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
 from cluster.core.sweep import Sweep
-from cluster.limits import PROPOSAL_RETRY_MS, REJOIN_MS
+from cluster.limits import REJOIN_MS
 from cluster.storage.disk import DiskError
 from cluster.storage.reading import Cold, Fetched, Parts
 from cluster.storage.walking import check_window
@@ -48,7 +46,7 @@ class Leader:
     ) -> None:
         """The term begins: the epoch starts where the log ends, even before any append."""
         self.replica = replica
-        self.record = record
+        self._change = RecordChange(replica, record, around)
         self.epoch = record.value.leader_epoch
         self.followers = Followers()
         self.deletions = Deletions()
@@ -57,9 +55,6 @@ class Leader:
         self.began_ms = now_ms
         self._around = around
         self._handovers = Handovers(replica, around.out)
-        self._proposed: records.PartitionRecord | None = None
-        self._retry_ms: int | None = None
-        self._vouched: tuple[tuple[str, int], ...] = ()
         self._told = -1
         self._rested = False
         """Nothing was under way at the last look, which may be long ago."""
@@ -67,7 +62,6 @@ class Leader:
         """Members that lagged at the last look: some have to stay in the set all the same."""
         self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
-        self._quorum = Quorum.of(record.value, None, around.node_id, replica.min_insync)
         log = replica.log
         log.assign_epoch(self.epoch, log.next_offset)
         log.lane.leader_epoch = self.epoch
@@ -81,14 +75,12 @@ class Leader:
     def configured(self) -> None:
         """The topic's settings have changed."""
         self.sweep.expire_after(self.replica.expiration_ms)
-        self._quorum = Quorum.of(
-            self.record.value, self._proposed, self._around.node_id, self.replica.min_insync
-        )
+        self._change.configured()
 
     @property
     def members_present(self) -> bool:
         """Whether enough in-sync members are here for a new acks=all write, and acknowledge."""
-        quorum = self._quorum_now()
+        quorum = self._change.quorum()
         heard = quorum.members
         if self._silent:
             heard = tuple(node for node in quorum.members if node not in self._silent)
@@ -102,52 +94,25 @@ class Leader:
         return refuse, log.start_offset, config.get("validate.records") == "full"
 
     @property
+    def record(self) -> Versioned[records.PartitionRecord]:
+        """The partition's record as it was last read."""
+        return self._change.record
+
+    @property
     def changing(self) -> bool:
         """Whether a change of the record is under way."""
-        return self._proposed is not None
+        return self._change.proposed is not None
 
     # -- the record ---------------------------------------------------------------------------
 
     def read_back(self, record: Versioned[records.PartitionRecord], now_ms: int) -> None:
         """A newer record of the same term: what was proposed is now decided."""
         assert record.value.leader_epoch == self.epoch
-        self.record = record
-        self._proposed, self._retry_ms = None, None
+        self._change.read_back(record)
         openings, self._openings = self._openings, {}
         for node_id, (incarnation, request) in openings.items():
             self.open_stream(node_id, incarnation, request, now_ms, again=True)
         self.settle()
-
-    def _propose(
-        self, value: records.PartitionRecord | None, vouched: FollowerStream | None = None
-    ) -> bool:
-        """Ask for this record; whoever is vouched for must still be the same incarnation."""
-        if value is None or self._proposed is not None:
-            return False
-        assert self._around.node_id in value.isr, "a leader is in sync with itself"
-        self._proposed, self._vouched = value, ()
-        if vouched is not None:
-            self._vouched = ((records.broker_key(vouched.node_id), vouched.incarnation),)
-        self._ask()
-        return True
-
-    def _ask(self) -> None:
-        value, version = self._proposed, self.record.version
-        assert value is not None
-        key = records.partition_key(*self.replica.id)
-
-        def outcome(commit: Commit, _revision: int) -> None:
-            if self._proposed is value and self.record.version == version:
-                self._decided(commit)
-
-        put = Put(key, records.encode(value))
-        self._around.out.transact(((key, version), *self._vouched), (put,), outcome)
-
-    def _decided(self, commit: Commit) -> None:
-        # Committed and conflicting writes show in the image, and only what was read back counts.
-        # An unknown one may yet take effect: ask again under the same version until it shows.
-        if commit is not Commit.COMMITTED:
-            self._retry_ms = -1
 
     # -- streams ------------------------------------------------------------------------------
 
@@ -171,12 +136,12 @@ class Leader:
         agreed = common_prefix(log.epochs, log.next_offset, request.epochs, request.end_offset)
         self.close_stream(node_id)
         value = self.record.value
-        member = node_id in insync.maximal(value, self._proposed)
+        member = node_id in insync.maximal(value, self._change.proposed)
         begins = request.anew or agreed < max(log.first_offset, request.first_offset)
         suspect = begins or request.differs or agreed < self.replica.high_watermark
         if member and suspect and node_id not in value.doubtful:
             self._openings[node_id] = (incarnation, request)
-            self._propose(insync.distrusted(value, node_id, self.replica.min_insync))
+            self._change.propose(insync.distrusted(value, node_id, self.replica.min_insync))
             return
         if begins:
             if not self._handovers.offer(node_id, request):
@@ -254,7 +219,7 @@ class Leader:
     def disconnected(self, node_id: int) -> None:
         """The connection to a follower is lost: it leaves at once where it may."""
         self.close_stream(node_id)
-        self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
+        self._change.propose(insync.left(self.record.value, node_id, self.replica.min_insync))
 
     def acknowledged(
         self, node_id: int, incarnation: int, ack: stream.AckHeader, now_ms: int
@@ -291,11 +256,11 @@ class Leader:
         if follower.compared < self.epoch_start:
             return  # one equal comparison in this term is asked for (rule 5)
         if node_id in value.doubtful:
-            self._propose(insync.trusted(value, node_id), follower)
+            self._change.propose(insync.trusted(value, node_id), follower)
         elif node_id not in value.isr:
             since = follower.keeping_up_since_ms
             if since is not None and now_ms - since >= REJOIN_MS:
-                self._propose(insync.joined(value, node_id), follower)
+                self._change.propose(insync.joined(value, node_id), follower)
 
     def stir(self) -> None:
         """Something has changed here: it is looked at, and settled at the step's end."""
@@ -415,7 +380,7 @@ class Leader:
 
     def settle(self) -> bool:
         """Move the high watermark and answer whom that satisfies. True when it moved."""
-        replica, quorum = self.replica, self._quorum_now()
+        replica, quorum = self.replica, self._change.quorum()
         own_end = replica.counted_end
         ends = [self.followers.end_of(node) for node in quorum.counting]
         reached = high_watermark(replica.high_watermark, own_end, ends, enough=quorum.enough)
@@ -430,14 +395,6 @@ class Leader:
             starts = [self.followers.start_of(node) for node in quorum.members]
             self.deletions.release(replica.start_kept, starts)
         return moved
-
-    def _quorum_now(self) -> Quorum:
-        value, quorum = self.record.value, self._quorum
-        if quorum.record is not value or quorum.proposed is not self._proposed:
-            quorum = self._quorum = Quorum.of(
-                value, self._proposed, self._around.node_id, self.replica.min_insync
-            )
-        return quorum
 
     def when_committed(self, end: int, done: Callable[[int], None]) -> None:
         """Call `done(0)` once `end` is committed, or `done(error)` when the term ends."""
@@ -472,13 +429,12 @@ class Leader:
         if self._rested:
             self.followers.wake(now_ms)
         self.followers.look(end, now_ms)
-        if self._retry_ms is not None:
-            self._retry(now_ms)
+        self._change.look(now_ms)
         others = [node for node in self.record.value.isr if node != self._around.node_id]
         absent = [node_id for node_id in others if self._absent(node_id, end, now_ms)]
         self._silent = frozenset(absent)
         for node_id in absent:
-            self._propose(insync.left(self.record.value, node_id, self.replica.min_insync))
+            self._change.propose(insync.left(self.record.value, node_id, self.replica.min_insync))
         for follower in self.followers.streams():
             self._consider(follower, now_ms)
         self._tell_term()
@@ -492,7 +448,7 @@ class Leader:
     def at_rest(self) -> bool:
         """Whether time alone changes nothing here until something else does."""
         value, replica = self.record.value, self.replica
-        if self._proposed is not None or self._openings or value.doubtful or self._silent:
+        if self._change.proposed is not None or self._openings or value.doubtful or self._silent:
             return False
         if len(self.term) or self.term.asking or self._internal or self.deletions:
             return False
@@ -510,17 +466,6 @@ class Leader:
     def next_expiry_ms(self) -> int | None:
         """When a producer may have been idle for long enough, if nothing is appended."""
         return self.sweep.due_ms(self.replica.log.next_offset)
-
-    def _retry(self, now_ms: int) -> None:
-        if any(self._around.image.version(key) != at for key, at in self._vouched):
-            # The follower has registered again, so what was asked will never take effect; if it
-            # had before, the record would have been read before that registration.
-            self._proposed, self._retry_ms = None, None
-        elif self._retry_ms == -1:
-            self._retry_ms = now_ms + PROPOSAL_RETRY_MS
-        elif self._retry_ms is not None and now_ms >= self._retry_ms:
-            self._retry_ms = None
-            self._ask()
 
     def _absent(self, node_id: int, end: int, now_ms: int) -> bool:
         lag_ms = self._around.lag_ms

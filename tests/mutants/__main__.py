@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from tests.mutants import leadership, replication
+from tests.mutants import leadership, replication, retention
 from tests.mutants.patching import MUTANTS, Mutant, applied
 from tests.sim import test_scenarios
 from tests.sim.run import run
 
-MODULES = (replication, leadership)
+MODULES = (replication, leadership, retention)
 
 
 def caught(chosen: Mutant, seeds: int) -> str | None:

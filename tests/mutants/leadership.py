@@ -13,7 +13,7 @@ from cluster.core.image import Image
 from cluster.core.node import Node
 from cluster.core.partition import Partition, Resting
 from cluster.core.produce import ProducerMachine
-from cluster.storage import log, names, repair
+from cluster.storage import held, names, repair
 from cluster.storage.disk import DiskError
 from tests.mutants.patching import Patch, mutant
 
@@ -32,7 +32,7 @@ def no_doubt(patch: Patch) -> None:
             mark(disk, directory, name, content)
 
     patch.set(repair, "mark", forgetful)
-    patch.set(log.Log, "mark_doubtful", lambda self: None)
+    patch.set(held.HeldLog, "mark_doubtful", lambda self: None)
 
 
 @mutant(

@@ -8,12 +8,14 @@ from _fastseq.turn import DUPLICATE
 from _fastseq.waiters import Term
 from cluster.core import insync, leader
 from cluster.core.append import Append
+from cluster.core.change import RecordChange
 from cluster.core.fetch import Fetches
 from cluster.core.follower import Follower
 from cluster.core.leader import Leader
 from cluster.core.partition import Partition
 from cluster.core.replica import Replica
 from cluster.core.replicate import Followers
+from cluster.storage.held import HeldLog
 from cluster.storage.log import Log
 from tests.mutants.patching import Patch, mutant
 
@@ -27,7 +29,7 @@ from tests.mutants.patching import Patch, mutant
 def table_ahead(patch: Patch) -> None:
     before: list[Any] = []
 
-    def rewind(self: Log, offset: int) -> None:
+    def rewind(self: HeldLog, offset: int) -> None:
         if self._segments.next_offset == offset == self.table.next_offset:
             return
         if self._book.generation == getattr(self, "_mutant_generation", 0):
@@ -35,7 +37,7 @@ def table_ahead(patch: Patch) -> None:
         self._mutant_generation = self._book.generation  # type: ignore[attr-defined]
         before[0](self, offset)
 
-    before.append(patch.set(Log, "_rewind_table", rewind))
+    before.append(patch.set(HeldLog, "_rewind_table", rewind))
 
 
 @mutant("2 waiters", "waiting requests outlive the leader's term", seeds=0)
@@ -64,7 +66,7 @@ def waiters_survive(patch: Patch) -> None:
     "3 table", "truncation leaves the table as it was", seeds=10, faults=("isolate", "pause_leader")
 )
 def table_not_rewound(patch: Patch) -> None:
-    patch.set(Log, "_rewind_table", lambda self, offset: None)
+    patch.set(HeldLog, "_rewind_table", lambda self, offset: None)
 
 
 @mutant("6 guess", "a gap is called a duplicate", seeds=40, faults=("kill_leader", "pause"))
@@ -263,9 +265,9 @@ def added_late(patch: Patch) -> None:
     faults=("kill_leader", "pause_leader", "slow_store"),
 )
 def overwrite(patch: Patch) -> None:
-    ask = patch.set(Leader, "_ask", None)
+    ask = patch.set(RecordChange, "_ask", None)
 
-    def blind(self: Leader) -> None:
+    def blind(self: RecordChange) -> None:
         out = self._around.out
         transact = out.transact
         out.transact = lambda conditions, *rest: transact((), *rest)  # type: ignore[method-assign]
@@ -274,7 +276,7 @@ def overwrite(patch: Patch) -> None:
         finally:
             del out.transact
 
-    patch.set(Leader, "_ask", blind)
+    patch.set(RecordChange, "_ask", blind)
 
 
 @mutant(
