@@ -34,12 +34,14 @@ typedef struct rd_kafka_message_s {
 } rd_kafka_message_t;
 
 rd_kafka_conf_t *rd_kafka_conf_new(void);
-rd_kafka_conf_res_t rd_kafka_conf_set(rd_kafka_conf_t *, const char *, const char *, char *, size_t);
+rd_kafka_conf_res_t rd_kafka_conf_set(rd_kafka_conf_t *, const char *, const char *, char *,
+				      size_t);
 void rd_kafka_conf_set_dr_msg_cb(rd_kafka_conf_t *,
 				 void (*)(rd_kafka_t *, const rd_kafka_message_t *, void *));
 rd_kafka_t *rd_kafka_new(rd_kafka_type_t, rd_kafka_conf_t *, char *, size_t);
 rd_kafka_topic_t *rd_kafka_topic_new(rd_kafka_t *, const char *, rd_kafka_topic_conf_t *);
-int rd_kafka_produce(rd_kafka_topic_t *, int32_t, int, void *, size_t, const void *, size_t, void *);
+int rd_kafka_produce(rd_kafka_topic_t *, int32_t, int, void *, size_t, const void *, size_t,
+		     void *);
 int rd_kafka_poll(rd_kafka_t *, int);
 rd_kafka_resp_err_t rd_kafka_flush(rd_kafka_t *, int);
 rd_kafka_resp_err_t rd_kafka_last_error(void);

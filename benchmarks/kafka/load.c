@@ -132,7 +132,8 @@ static int ascending(const void *left, const void *right)
 	return (a > b) - (a < b);
 }
 
-static void warm_up(rd_kafka_t *client, rd_kafka_topic_t *topic, const arguments_t *told, void *value)
+static void warm_up(rd_kafka_t *client, rd_kafka_topic_t *topic, const arguments_t *told,
+		    void *value)
 {
 	for (long number = 0; number < told->partitions; number++) {
 		due_ns[number] = now_ns();
