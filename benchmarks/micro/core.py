@@ -14,10 +14,10 @@ from time import thread_time_ns
 
 from _fastseq.batch import encode_batch
 from cluster.core import effects, events
+from cluster.core.defaults import TopicDefaults
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
-from cluster.core.defaults import TopicDefaults
 from cluster.wire import apis, codec, messages
 from tests.sim.disk import SimulatedDisk
 

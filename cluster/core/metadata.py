@@ -59,6 +59,8 @@ class ClusterMetadata:
         self._create = create
         self._internal_partitions = internal_partitions
         self._waiting: list[_Waiting] = []
+        self._members: tuple[int, dict[int, int]] = (-1, {})
+        """Who is alive, as of which change."""
         self._kept: dict[str, dict[tuple[int, int], tuple[tuple[int, int], bytes]]] = {}
         """By topic id, version and operations: the change that it shows, and the encoded topic."""
 
@@ -236,8 +238,8 @@ class ClusterMetadata:
     def _partition(
         self, index: int, record: Versioned[PartitionRecord]
     ) -> messages.MetadataResponsePartition:
-        value = record.value
-        led = self._image.leads(value)
+        value, alive = record.value, self._alive()
+        led = alive.get(value.leader) == value.leader_incarnation
         return messages.MetadataResponsePartition(
             error_code=0 if led else errors.LEADER_NOT_AVAILABLE.number,
             partition_index=index,
@@ -245,8 +247,18 @@ class ClusterMetadata:
             leader_epoch=value.leader_epoch,
             replica_nodes=list(value.replicas),
             isr_nodes=list(value.isr),
-            offline_replicas=[n for n in value.replicas if self._image.alive(n) is None],
+            offline_replicas=[node for node in value.replicas if node not in alive],
         )
+
+    def _alive(self) -> dict[int, int]:
+        """Brokers alive and their incarnations."""
+        changed, alive = self._members
+        if changed != self._image.member_change:
+            nodes = self._image.brokers
+            found = {node: self._image.alive(node) for node in nodes}
+            alive = {node: now for node, now in found.items() if now is not None}
+            self._members = (self._image.member_change, alive)
+        return alive
 
     # -- topics that a question makes ---------------------------------------------------------
 
