@@ -53,6 +53,8 @@ crash: $(DEV)  ## a writer on a real disk killed 200 times: every acknowledged r
 	ONCELOG_CRASHES=200 $(PY) -m pytest tests/integration/test_crash_writer.py $(ARGS)
 mutants: $(DEV)  ## break each rule in turn: the model and the simulator must notice
 	$(PY) -m tests.model --all && $(PY) -m tests.mutants $(ARGS)
+fuzz: $(DEV)  ## changed conversations of real clients against a broker for SECONDS (600)
+	$(PY) -m tests.fuzz_listener $(or $(SECONDS),600) $(ARGS)
 sanitize: $(DEV)  ## the extension under ASan and UBSan: its tests, then SECONDS (600) of fuzzing
 	$(PY) tests/sanitize.py $(SECONDS)
 packaging: $(DEV)  ## build the wheel and import it where the sources are not
