@@ -42,7 +42,7 @@ PUSH_BYTES_MAX = 1024 * 1024  # bytes of one catch-up push: keeps a turn short; 
 
 APPEND_TIMES_MAX = 512  # points of one partition's append times, 16 bytes and two objects each
 PRODUCERS_PAGE = 250  # producers in a page with all that is known of them: a page takes 1 ms
-PRODUCERS_SHOWN = 1_000  # producers of a partition that a Kafka client sees, which cannot page: 3 ms
+PRODUCERS_SHOWN = 1_000  # producers of a partition that a Kafka client sees, without pages: 3 ms
 PRODUCERS_LISTED_MAX = 10_000  # producers in one answer over all partitions asked about
 DELETE_RECORDS_MS_MAX = 60_000  # ms a wish to delete records waits for the in-sync replicas
 AUTO_CREATE_MS = 5_000  # ms a question about topics waits until they are made
@@ -102,6 +102,8 @@ ENDPOINT_MESSAGES_PER_TURN = 1024  # frames taken of one socket in one loop turn
 ENDPOINT_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes likewise; one message may exceed it
 GATHERED_FRAMES_MAX = 256  # requests or answers in one message: sockets work by message
 GATHERED_BYTES = 256 * 1024  # bytes likewise: the first frame waits for the last on its way
+CLIENT_UNANSWERED_MAX = 65_536  # requests of one ZeroMQ client unanswered, about 1 KB each
+ROUTER_QUEUE_MESSAGES = 1_000  # messages queued for one ZeroMQ client that does not read
 HANDSHAKE_MS = 500  # ms to connect and greet: a stopped process accepts, its kernel does, but mute
 
 # Kafka's clients

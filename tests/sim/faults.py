@@ -16,9 +16,9 @@ from cluster.limits import PEER_CREDIT_BYTES, PRODUCER_EXPIRATION_MS, RETENTION_
 from cluster.wire import messages
 from tests.sim.disk import Faults as DiskFaults
 from tests.sim.network import Weather
-from tests.sim.producer import Habits
+from tests.sim.producer import TOPIC, Habits
 from tests.sim.scheduler import MS, SECOND
-from tests.sim.world import NODES, TOPIC, Shape, World
+from tests.sim.world import NODES, Shape, World
 
 if TYPE_CHECKING:
     from tests.sim.broker import Broker
