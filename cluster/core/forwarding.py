@@ -6,7 +6,8 @@ moment, the request waits for the next one.
 
 Invariants: what may have reached a controller is never sent to another, since it may have been
 carried out: it is answered with a time-out, outcome unknown; what waits is bounded in number, in
-bytes and in time; a request is passed on once, never around.
+bytes and in time; a request is passed on once, never around, and served once, though a socket may
+bring it twice.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class Forwarding:
         self._controller = controller
         self._serving: dict[type[Message], Handler] = {}
         self._waiting: dict[int, _Waiting] = {}
+        self._served: dict[int, tuple[int, dict[int, None]]] = {}
         self._number = 0
         self._bytes = 0
 
@@ -156,8 +158,16 @@ class Forwarding:
 
     def take(self, sender: int, message: stream.Forward, now_ms: int) -> None:
         """Serve a request that another broker passed on; its answer goes back there."""
+        served = self._served_of(sender)
+        if message.number in served:
+            return  # a socket may bring it twice: a deletion might find another topic of the name
+        served[message.number] = None
+        if len(served) > FORWARDS_MAX:
+            del served[next(iter(served))]
 
         def reply(frame: bytes) -> None:
+            if not frame:
+                served.pop(message.number, None)  # it may come again: nothing was done
             self._out.control(sender, stream.Forwarded(message.number, frame))
 
         try:
@@ -181,3 +191,13 @@ class Forwarding:
                 forwarded=True,
             )
         )
+
+    def _served_of(self, sender: int) -> dict[int, None]:
+        """Numbers of the latest requests that this incarnation of a broker passed on."""
+        link = self._out.links.get(sender)
+        incarnation = 0 if link is None else link.incarnation
+        known, served = self._served.get(sender, (incarnation, {}))
+        if known != incarnation:
+            served = {}
+        self._served[sender] = (incarnation, served)
+        return served

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from cluster import errors
-from cluster.core import forwarding
+from cluster.core import effects, events, forwarding
 from cluster.limits import FORWARD_MS
-from cluster.wire import messages
+from cluster.wire import apis, codec, messages, stream
 from cluster.wire.schema import Message
 from tests.unit.core_world import TOPIC, World, ready
 
@@ -95,3 +95,28 @@ def test_a_deletion_is_passed_on_too(world: World) -> None:
     (answer,) = world.ask(other_than_controller(world), request)
     assert isinstance(answer, messages.DeleteTopicsResponse)
     assert answer.responses[0].error_code == 0
+
+
+def test_a_request_that_a_socket_brings_twice_is_served_once(world: World) -> None:
+    controller, asked = world.controller(), other_than_controller(world)
+    state = messages.DeleteTopicState(name=TOPIC)
+    body = messages.DeleteTopicsRequest(topics=[state])
+    frame = codec.encode_request(apis.DELETE_TOPICS, 6, 1, "test", body)
+    forwarding_there = world.nodes[controller].services.forwarding
+    for number, gone in ((1, True), (1, False), (2, True)):
+        forwarding_there.take(asked, stream.Forward(number, frame, True), world.now)
+        world.step(controller, events.Tick())
+        world.run(200)
+        assert (f"topics/{TOPIC}" not in world.store.values) is gone
+        if gone:
+            assert world.create() == 0
+
+
+def test_a_request_that_makes_no_sense_here_is_sent_back(world: World) -> None:
+    controller, asked = world.controller(), other_than_controller(world)
+    there = world.nodes[controller].services.forwarding
+    produce = codec.encode_request(apis.METADATA, 1, 1, "test", messages.MetadataRequest())
+    for frame in (b"", b"nonsense", produce):
+        there.take(asked, stream.Forward(9, frame, True), world.now)
+    sent = [e for e in world.nodes[controller].out.drain() if isinstance(e, effects.Send)]
+    assert [effect.node_id for effect in sent] == [asked] * 3
