@@ -155,7 +155,37 @@ ROWS = (
                     Query(broker_rate("oncelog_storage_errors_total"), "{{instance}} append"),
                     Query(broker_rate("oncelog_sync_failures_total"), "{{instance}} sync"),
                     Query("oncelog_partitions_offline", "{{instance}} offline"),
+                    Query("oncelog_partitions_damaged", "{{instance}} damaged"),
                 ),
+            ),
+        ),
+    ),
+    Row(
+        "Kafka clients",
+        (
+            Panel(
+                "Connections",
+                "Connections of Kafka clients that are open.",
+                (Query("oncelog_kafka_connections", "{{instance}}"),),
+            ),
+            Panel(
+                "Connections closed",
+                "By why: client and stopped are ordinary, the others say what is wrong.",
+                (Query(reason_rate("oncelog_kafka_connections_closed_total"), "{{reason}}"),),
+            ),
+            Panel(
+                "Traffic",
+                "Bytes per second that Kafka clients sent, and were sent.",
+                (
+                    Query(broker_rate("oncelog_kafka_bytes_received_total"), "{{instance}} in"),
+                    Query(broker_rate("oncelog_kafka_bytes_sent_total"), "{{instance}} out"),
+                ),
+                "Bps",
+            ),
+            Panel(
+                "Requests in flight",
+                "Requests of Kafka clients that were taken and not answered yet.",
+                (Query("oncelog_kafka_requests_in_flight", "{{instance}}"),),
             ),
         ),
     ),
