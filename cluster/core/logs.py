@@ -76,6 +76,8 @@ class Logs:
     """What openings read, how long they took in all, and what they cut."""
     _recovery_points: dict[tuple[str, int], int] = field(default_factory=dict)
     _high_watermarks: dict[tuple[str, int], int] = field(default_factory=dict)
+    _points: checkpoint.OffsetFile = field(init=False)
+    _marks: checkpoint.OffsetFile = field(init=False)
     _deleted: deque[tuple[int, str]] = field(default_factory=deque)
     """(when, path) of files that are no more but for whoever still reads them."""
     _starts: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class Logs:
         self._read_durability()
         self._recovery_points = checkpoint.read_offsets(self.disk, RECOVERY_POINTS) or {}
         self._high_watermarks = checkpoint.read_offsets(self.disk, HIGH_WATERMARKS) or {}
+        self._points = checkpoint.OffsetFile(self.disk, RECOVERY_POINTS)
+        self._marks = checkpoint.OffsetFile(self.disk, HIGH_WATERMARKS)
         self._starts = checkpoint.read_offsets(self.disk, LOG_STARTS) or {}
 
     def _read_durability(self) -> None:
@@ -137,6 +141,8 @@ class Logs:
         self.clean = False  # a log that is made from now on has no orderly past
         for place in [place for place in self._recovery_points if place[0] not in topics]:
             del self._recovery_points[place]
+            self._points.drop(place)
+            self._marks.drop(place)
         return found
 
     def opening(self, topic: TopicRecord, index: int, now_ms: int) -> Opening:
@@ -172,11 +178,13 @@ class Logs:
     def write_checkpoints(
         self, points: Mapping[tuple[str, int], int], watermarks: Mapping[tuple[str, int], int]
     ) -> None:
-        """Replace both offset checkpoints; for what is not open yet they say what they said."""
-        points = {**self._recovery_points, **points}
-        watermarks = {**self._high_watermarks, **watermarks}
-        checkpoint.write_offsets(self.disk, RECOVERY_POINTS, points)
-        checkpoint.write_offsets(self.disk, HIGH_WATERMARKS, watermarks)
+        """Say these in both offset checkpoints; of all others they say what they said."""
+        for place, offset in points.items():
+            self._points.say(place, offset)
+        for place, offset in watermarks.items():
+            self._marks.say(place, offset)
+        self._points.write()
+        self._marks.write()
 
     def keep_starts(self, logs: Mapping[tuple[str, int], Log]) -> None:
         """Make durable where these logs begin, as far as names of files do not tell it.
@@ -224,9 +232,11 @@ class Logs:
     def remove(self, topic: TopicRecord, index: int) -> None:
         """The topic is deleted: its directory goes, under another name first."""
         gone = names.deleted_directory(topic.name, index, topic.topic_id)
-        self.disk.rename(names.replica_directory(topic.name, index), gone)
-        self.disk.remove_directory(gone)
         place = (topic.name, index)
+        self._points.drop(place)  # a topic made later under this name begins at 0
+        self._marks.drop(place)
+        self.disk.rename(names.replica_directory(*place), gone)
+        self.disk.remove_directory(gone)
         self._write_starts({at: start for at, start in self._starts.items() if at != place})
 
     def _sweep(self, name: str) -> None:

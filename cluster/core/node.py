@@ -115,7 +115,8 @@ class Node:
 
     def next_deadline_ms(self) -> int:
         """When `Tick` is due, whatever else happens; in the past when there is work now."""
-        if self._joining or (self.serving and self.replicas.behind):
+        closing = self._stopping is not None and self._stopping.behind
+        if closing or self._joining or (self.serving and self.replicas.behind):
             return self._next_look_ms - LOOK_MS
         due = self._next_look_ms
         fetches = self.requests.fetches.next_deadline_ms()

@@ -26,6 +26,7 @@ from cluster.core.replica import Around, Replica
 from cluster.core.upkeep import Upkeep
 from cluster.limits import (
     CHECKPOINT_MS,
+    CLOSED_PER_STEP,
     DISK_WORK_OF_LOG,
     DISK_WORK_OF_NEW_LOG,
     DISK_WORK_PER_STEP,
@@ -57,6 +58,10 @@ class Replicas:
         self.upkeep = Upkeep(around, logs, self._partitions)
         self._token = 0
         self._checkpoint_ms = 0
+        self._unwritten: dict[PartitionId, None] = {}
+        """Of whom the checkpoints may say what is no longer so."""
+        self._closing: list[PartitionId] | None = None
+        self._clean = True
         self._closed = False
         self.offline: dict[PartitionId, str] = {}
         self._making = Making(around, logs.disk)
@@ -255,6 +260,7 @@ class Replicas:
         replica = Replica(topic, key[1], opened.log, self._token, opened.high_watermark)
         partition = Partition(replica, self._around)
         self._partitions[key] = partition
+        self._unwritten[key] = None
         self._by_name[(topic.name, key[1])] = partition
         partition.route.closed = topic.name in INTERNAL_TOPICS
         self.routes.add(topic.name, key[1], partition.route)
@@ -297,6 +303,7 @@ class Replicas:
         for key in [key for key in self._touched if key not in self._partitions]:
             del self._touched[key]
         self.attention.stirred(self._touched)
+        self._unwritten.update(self._touched)
         moved = self._settle_each(now_ms)
         replicas = [self._partitions[key].replica for key in self._touched]
         lowered = any(replica.cut for replica in replicas) and self._write_checkpoints()
@@ -356,13 +363,15 @@ class Replicas:
             self._write_checkpoints()
 
     def _write_checkpoints(self) -> bool:
-        replicas = [partition.replica for partition in self._partitions.values()]
+        changed = (self._partitions.get(key) for key in self._unwritten)
+        replicas = [partition.replica for partition in changed if partition is not None]
         points = {(r.topic.name, r.index): r.log.recovery_point for r in replicas}
         marks = {(r.topic.name, r.index): r.high_watermark for r in replicas}
         try:
             self._logs.write_checkpoints(points, marks)
         except DiskError:
             return False  # older ones make the next recovery read more; what was cut waits
+        self._unwritten.clear()
         for replica in replicas:
             replica.cut = False
         return True
@@ -373,22 +382,33 @@ class Replicas:
         """Every partition that this broker leads."""
         return [p for p in self._partitions.values() if p.leader is not None]
 
-    def close(self) -> bool:
-        """Close every log, for good. True when all of it is clean.
+    def close_some(self) -> bool | None:
+        """Close some of the logs, for good; whether all of it is clean once all are closed.
 
-        What could not be opened was not closed either: its last stop is what it was.
+        A few in a step, so that the broker's lease is kept meanwhile. What could not be opened was
+        not closed either: its last stop is what it was.
         """
-        self._closed, clean = True, not self.offline and not self._openings
+        if self._closing is None:
+            self._closing = self._stop_all()
+        for _ in range(min(CLOSED_PER_STEP, len(self._closing))):
+            try:
+                self._partitions[self._closing.pop()].replica.log.close(clean=True)
+            except DiskError:
+                self._clean = False
+        if self._closing:
+            return None
+        self._unwritten.update(dict.fromkeys(self._partitions))
+        self._write_checkpoints()
+        for found_by in (self._partitions, self._by_name, self._touched):
+            found_by.clear()
+        return self._clean
+
+    def _stop_all(self) -> list[PartitionId]:
+        """Every role ends at once; who is to be closed."""
+        self._closed, self._clean = True, not self.offline and not self._openings
         for _, opening in self._openings.values():
             opening.abandon()
         self._openings.clear()
         for partition in self._partitions.values():
             partition.rest("the broker stops")
-            try:
-                partition.replica.log.close(clean=True)
-            except DiskError:
-                clean = False
-        self._write_checkpoints()
-        for found_by in (self._partitions, self._by_name, self._touched):
-            found_by.clear()
-        return clean
+        return list(self._partitions)

@@ -33,15 +33,26 @@ class Stopping:
         self._out = out
         self._image = image
         self._deadline_ms = now_ms + HANDOVER_MS
-        self._closed = False
+        self._closing = self._closed = False
         out.broadcast(stream.Stopping())
+
+    @property
+    def behind(self) -> bool:
+        """Whether logs are still to be closed: the next step should come at once."""
+        return self._closing and not self._closed
 
     def advance(self, stopping: Mapping[int, int], now_ms: int) -> None:
         """Close once nothing is left to hand over, or the time for it is up."""
-        if self._closed or (now_ms < self._deadline_ms and self._may_hand_over(stopping)):
+        if self._closed:
+            return
+        if not self._closing and now_ms < self._deadline_ms and self._may_hand_over(stopping):
+            return
+        self._closing = True
+        clean = self._replicas.close_some()
+        if clean is None:
             return
         self._closed = True
-        if self._replicas.close():
+        if clean:
             with suppress(DiskError):  # the next start then recovers as after a crash
                 self._logs.mark_clean(self._out.incarnation)
         self._leave()

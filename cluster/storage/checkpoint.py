@@ -82,6 +82,47 @@ def write_offsets(disk: Disk, path: str, offsets: Mapping[TopicPartition, int]) 
     replace_file(disk, path, format_offsets(offsets))
 
 
+class OffsetFile:
+    """An offset checkpoint of many entries of which few change between two writes."""
+
+    def __init__(self, disk: Disk, path: str) -> None:
+        """What the file says stays until it is said anew; a damaged one says nothing."""
+        self._disk = disk
+        self._path = path
+        self._offsets: dict[TopicPartition, int] = {}
+        self._lines: dict[TopicPartition, str] = {}
+        self._sorted = self._written = True
+        for place, offset in (read_offsets(disk, path) or {}).items():
+            self.say(place, offset)
+        self._written = True
+
+    def say(self, place: TopicPartition, offset: int) -> None:
+        """This is the offset of a partition at the next write."""
+        before = self._offsets.get(place)
+        if before == offset:
+            return
+        self._offsets[place] = offset
+        self._lines[place] = f"{place[0]} {place[1]} {offset}"
+        self._sorted = self._sorted and before is not None
+        self._written = False
+
+    def drop(self, place: TopicPartition) -> None:
+        """The next write says nothing of this partition."""
+        if self._offsets.pop(place, None) is not None:
+            del self._lines[place]
+            self._written = False
+
+    def write(self) -> None:
+        """Replace the file, durably, if anything changed."""
+        if self._written:
+            return
+        if not self._sorted:
+            self._lines = dict(sorted(self._lines.items()))
+            self._sorted = True
+        replace_file(self._disk, self._path, format_lines(list(self._lines.values())))
+        self._written = True
+
+
 def parse_epochs(data: bytes) -> list[tuple[int, int]]:
     """`leader-epoch-checkpoint` as (epoch, start offset), both growing; ValueError if damaged."""
     entries = [(int(epoch), int(start)) for epoch, start in parse_lines(data, 2)]

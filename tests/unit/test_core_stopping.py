@@ -6,7 +6,7 @@ import pytest
 
 from cluster import errors
 from cluster.core import effects, events
-from cluster.limits import HANDOVER_MS
+from cluster.limits import CLOSED_PER_STEP, HANDOVER_MS
 from cluster.storage import checkpoint
 from cluster.wire import messages
 from tests.sim.disk import Faults
@@ -124,3 +124,17 @@ def test_stop_asked_for_twice_is_one_stop(world: World) -> None:
     world.post(leader, events.StopRequested())
     stop(world, leader)
     assert stopped(world) == [(leader, None)]
+
+
+def test_many_logs_are_closed_in_many_steps() -> None:
+    world = World(1, config={"min.insync.replicas": "1"})
+    world.run(1_000)
+    assert world.create(partitions=3 * CLOSED_PER_STEP) == 0
+    world.run(2_000)
+    syncs = world.disks[1].calls.get("sync", 0)
+    world.step(1, events.StopRequested())
+    assert 0 < world.disks[1].calls["sync"] - syncs < 6 * CLOSED_PER_STEP
+    assert stopped(world) == []
+    world.run(500)
+    assert stopped(world) == [(1, None)]
+    assert clean(world, 1)

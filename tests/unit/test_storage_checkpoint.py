@@ -111,3 +111,20 @@ def test_a_damaged_clean_marker_means_unclean(data: bytes) -> None:
     write_file(disk, checkpoint.CLEAN_MARKER, data, sync=True)
     assert checkpoint.take_clean_marker(disk) is None
     assert not disk.exists(checkpoint.CLEAN_MARKER)
+
+
+def test_an_offset_file_is_written_only_when_an_entry_changed() -> None:
+    disk = SimulatedDisk()
+    checkpoint.write_offsets(disk, "points", {("b", 1): 5, ("a", 0): 7})
+    file = checkpoint.OffsetFile(disk, "points")
+    writes = disk.calls["write"]
+    file.say(("a", 0), 7)
+    file.write()
+    assert disk.calls["write"] == writes
+    file.say(("a", 2), 1)
+    file.say(("b", 1), 6)
+    file.write()
+    assert disk.contents("points") == b"0\n3\na 0 7\na 2 1\nb 1 6\n"
+    file.drop(("a", 0))
+    file.write()
+    assert checkpoint.read_offsets(disk, "points") == {("a", 2): 1, ("b", 1): 6}
