@@ -311,6 +311,7 @@ class Leader:
             place = log.scrub.examine(offset)
             if place is not None:
                 log.mark_damaged(place)
+                self._around.touched[self.replica.id] = None
 
     def _stored(self, follower: FollowerStream, size: int) -> Parts:
         """What follows in the log. Nothing yet if it is being read from the disk, and nothing if

@@ -92,5 +92,6 @@ class Scrubber:
             log.mark_damaged(place)
             partition.stir()
             self.found += log.damage is not None
+            partition.stir()
             self._turn.pop()
         self._go_on()
