@@ -217,11 +217,19 @@ class Replicas:
         if partition is None and key not in self._openings and key not in self._making:
             partition = self._make(key, now_ms)
         if partition is not None:
-            topic = self._around.image.topics_by_id.get(key[0])
-            if topic is not None and partition.replica.topic != topic:
-                partition.configured(topic)
+            self._configure(partition)
             partition.reconcile(record, now_ms)
             self.touch(partition.replica)
+
+    def _configure(self, partition: Partition) -> None:
+        """Its topic's settings may have changed: they take effect in what runs."""
+        replica = partition.replica
+        topic = self._around.image.topics_by_id.get(replica.topic.topic_id)
+        if topic is None or topic == replica.topic:
+            return
+        replica.configure(topic)
+        if partition.leader is not None:
+            partition.leader.configured()
 
     def _make(self, key: PartitionId, now_ms: int) -> Partition | None:
         """Make or open a log that a record names; None if that takes longer or fails."""
