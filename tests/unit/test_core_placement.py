@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from cluster.core import events
+from cluster.core import events, placement
 from cluster.core.logs import Logs
 from cluster.limits import DISK_WORK_OF_LOG, DISK_WORK_PER_STEP, OFFLINE_TRIES
-from cluster.storage import checkpoint
+from cluster.storage import checkpoint, walking
 from cluster.storage.disk import DiskError
 from cluster.wire import messages
 from tests.unit.core_world import TOPIC, World, batch, ready
@@ -272,3 +272,63 @@ def test_nothing_follows_a_cut_until_the_checkpoints_are_lowered() -> None:
         assert world.partition(cut).replica.log.next_offset == 0
     world.run(500)
     assert world.partition(cut).replica.log.next_offset == 1
+
+
+def test_large_logs_open_over_many_steps_and_the_broker_can_be_stopped_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = ready(1, config={"min.insync.replicas": "1"})
+    for _ in range(5):
+        assert world.produce(batch(-1, -1, bytes(500))) == (0, 1)
+    monkeypatch.setattr(placement, "OPEN_BYTES_PER_STEP", 1)
+    monkeypatch.setattr(walking, "SCAN_WINDOW_BYTES", 600)  # a batch
+    for stops in (False, True):
+        world.kill(1)
+        world.start(1)
+        world.step(1, world.store.everything())
+        node = world.nodes[1]
+        assert (node.replicas.opening, node.serving) == (1, False)
+        assert node.next_deadline_ms() <= world.now, "it goes on at once"
+        if stops:
+            world.emitted.clear()
+            world.step(1, events.StopRequested())
+            assert [type(effect).__name__ for _, effect in world.emitted] == ["Stopped"]
+            return
+        world.run(2_000)
+        assert world.leader() == 1
+        assert world.partition(1).replica.log.next_offset == 5
+        assert node.logs.opened_bytes > 2_500
+
+
+def test_checkpoints_keep_what_they_say_of_logs_that_are_not_open_yet() -> None:
+    world = ready()
+    follower = follower_of(world)
+    for _ in range(3):
+        assert world.produce(batch(-1, -1)) == (0, 1)
+    world.run(6_000)
+    world.kill(follower)
+    with refusing("opened", follower):
+        world.start(follower)
+        world.run(7_000)
+        points = checkpoint.read_offsets(world.disks[follower], checkpoint.RECOVERY_POINTS)
+        assert points == {("t", 0): 3}
+
+
+def test_a_table_that_is_made_anew_holds_up_its_own_replica_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = ready()
+    follower = follower_of(world)
+    for _ in range(20):
+        assert world.produce(batch(-1, -1, bytes(500))) == (0, 1)
+    monkeypatch.setattr(placement, "OPEN_BYTES_PER_STEP", 1)
+    log = world.partition(follower).replica.log
+    log.rebuild_table()
+    world.nodes[follower].replicas.touch(world.partition(follower).replica)
+    assert log.rebuilding
+    assert world.partition(follower).report().end_offset == -1
+    world.run(2_000)
+    assert not log.rebuilding
+    assert log.table.next_offset == log.next_offset == 20
+    assert world.produce(batch(-1, -1)) == (0, 1)
+    assert log.next_offset == 21
