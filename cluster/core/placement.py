@@ -223,13 +223,10 @@ class Replicas:
 
     def _configure(self, partition: Partition) -> None:
         """Its topic's settings may have changed: they take effect in what runs."""
-        replica = partition.replica
-        topic = self._around.image.topics_by_id.get(replica.topic.topic_id)
-        if topic is None or topic == replica.topic:
-            return
-        replica.configure(topic)
-        if partition.leader is not None:
-            partition.leader.configured()
+        known = partition.replica.topic
+        topic = self._around.image.topics_by_id.get(known.topic_id)
+        if topic is not None and topic != known:
+            partition.configured(topic)
 
     def _make(self, key: PartitionId, now_ms: int) -> Partition | None:
         """Make or open a log that a record names; None if that takes longer or fails."""
