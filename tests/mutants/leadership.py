@@ -36,6 +36,16 @@ def no_doubt(patch: Patch) -> None:
 
 
 @mutant(
+    "7 damaged",
+    "a replica that cannot read what it synced leads with what comes before",
+    seeds=80,
+    faults=("damage", "kill_leader", "kill_leader"),
+)
+def damaged_leads(patch: Patch) -> None:
+    patch.set(held.HeldLog, "damage", property(lambda self: None))
+
+
+@mutant(
     "7f alone",
     "a doubtful member is elected without a report of all members",
     seeds=80,
