@@ -97,15 +97,13 @@ class Forwarding:
 
     # -- this broker's clients ----------------------------------------------------------------
 
-    def next_deadline_ms(self) -> int | None:
-        """When the first request has waited long enough: they have equal time."""
-        return next((waiting.deadline_ms for waiting in self._waiting.values()), None)
-
     def advance(self, now_ms: int) -> None:
         """Send what was not sent, serve it here if this broker became the controller, or give up.
 
         Called at the end of a step, when it is known who is the controller.
         """
+        if not self._waiting:
+            return
         for number, waiting in list(self._waiting.items()):
             unsent = waiting.sent_to is None and now_ms >= waiting.not_before_ms
             if unsent and not self._send(number, waiting):

@@ -312,6 +312,8 @@ class ClusterMetadata:
 
     def advance(self, now_ms: int) -> None:
         """Answer the questions whose topics are there, or whose time is up."""
+        if not self._waiting:
+            return
         still = []
         for waiting in self._waiting:
             waiting.missing = {n for n in waiting.missing if n not in self._image.topics}
