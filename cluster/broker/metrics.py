@@ -10,12 +10,14 @@ rest goes into one series per metric with topic "other"; a name is in METRICS or
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from cluster.core.node import Node, SyncTimes
 from cluster.core.partition import Partition
 from cluster.limits import METRIC_PARTITIONS_MAX
+from cluster.storage.disk import DiskError
 from cluster.wire.apis import APIS
 
 Kind = Literal["counter", "gauge"]
@@ -69,6 +71,14 @@ class BrokerMetric:
 def _led(read: Callable[[Partition], int]) -> Callable[[Partition], int | None]:
     """Only the leader of a partition knows."""
     return lambda partition: None if partition.leader is None else read(partition)
+
+
+def _log_size(partition: Partition) -> int | None:
+    """Nothing if the disk does not tell."""
+    log = partition.replica.log
+    with suppress(DiskError):
+        return None if log.closed else log.size
+    return None
 
 
 def _in_sync(partition: Partition) -> int:
@@ -136,6 +146,14 @@ PARTITION_METRICS: Sequence[PartitionMetric] = (
         "oncelog_producers_tracked", "gauge",
         "Producers whose state the replica keeps.",
         lambda p: len(p.replica.log.table),
+    ),
+    PartitionMetric(
+        "oncelog_log_start_offset", "gauge",
+        "Where the log begins; records below were deleted.",
+        lambda p: p.replica.log.start_offset,
+    ),
+    PartitionMetric(
+        "oncelog_log_size_bytes", "gauge", "Bytes of the log's segments.", _log_size,
     ),
     PartitionMetric(
         "oncelog_log_end_offset", "gauge",
@@ -261,6 +279,11 @@ BROKER_METRICS: Sequence[BrokerMetric] = (
         "oncelog_partitions_damaged", "gauge",
         "Replicas that cannot read what they had synced and found no leader yet to fetch it from.",
         lambda o: sum(p.replica.log.damage is not None for p in o.node.partitions),
+    ),
+    BrokerMetric(
+        "oncelog_segments_deleted_total", "counter",
+        "Segments that were taken away because all of their records were deleted.",
+        lambda o: o.node.replicas.upkeep.segments_dropped,
     ),
     BrokerMetric(
         "oncelog_damage_found_total", "counter", "Logs that the scrubber found damaged.",

@@ -51,6 +51,7 @@ def _changes(
     start = 0 if "5b" in off else term.start
     # The request names the registrations it vouches for; the store would refuse an older one.
     ready = term.acks[i] >= max(term.hw, start) and ("9c" in off or not term.stale & mine)
+    ready = ready and replica.start >= leader.start
     if not isr & mine:
         if ready:
             yield "add", isr | mine, doubt

@@ -48,6 +48,7 @@ def down(
         up=False,
         log=log,
         synced=len(log),
+        start=min(replica.start, len(log)),
         table=table_of(log),
         doubtful=doubtful or (replica.doubtful and not changed and "7b" not in off),
         changed=replica.changed or changed,

@@ -35,6 +35,11 @@ def _broken_replica(state: State, i: int, replica: Replica) -> str | None:
             return f"G1, G4: committed records are missing in the log of the leader r{i}"
         if replica.hole < 0 and (store.isr & ~store.doubt) >> i & 1:
             return f"G1: committed records are missing in the log of the member r{i}"
+    if replica.start > len(committed):
+        return f"G1: r{i} has deleted what is not committed"
+    leads = replica.term is not None and replica.term.epoch == store.epoch
+    if leads and not replica.doubtful and replica.start < state.gone:
+        return f"G4: records that were said to be deleted are back in the log of r{i}"
     if replica.table != table_of(replica.log):
         return f"G5: the table of r{i} is not what its log says"
     return None

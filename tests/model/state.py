@@ -84,6 +84,9 @@ class Replica(NamedTuple):
     stream: int  # the leader whose stream it is on
     term: Term | None
     waiters: tuple[Waiter, ...]
+    start: int = (
+        0  # where its log begins: what lies below was deleted, and stays in `log` as a ghost
+    )
     hole: int = NOBODY  # first offset of synced data found unreadable, with what follows it kept
 
     @property
@@ -122,6 +125,7 @@ class Budget(NamedTuple):
     wipes: int = 0
     changes: int = 0  # in-sync set changes asked for by leaders
     expiries: int = 0
+    deletes: int = 0  # wishes to delete everything committed
     bad_writes: int = 0
     bad_syncs: int = 0
     misapplied: int = 0
@@ -136,6 +140,7 @@ class State(NamedTuple):
     producer: Producer
     budget: Budget
     late: tuple[tuple[str, int, int], ...]  # (kind, replica, end) outliving stream or truncation
+    gone: int = 0  # a ghost: below this, records were said to be deleted
 
 
 class Bounds(NamedTuple):
@@ -226,7 +231,7 @@ def canonical(state: State) -> State:
     store, a = state.store, state.replicas
     keys = [
         hash((r.up, r.log, r.synced, r.doubtful, r.changed, r.seen, r.stream < 0, r.waiters,
-              r.term is not None and r.term[:3], r.hole, store.leader == i,
+              r.term is not None and r.term[:3], r.hole, r.start, store.leader == i,
               store.isr >> i & 1, store.doubt >> i & 1))
         for i, r in enumerate(a)
     ]  # fmt: skip
@@ -276,6 +281,7 @@ def _renamed(state: State, order: tuple[int, ...]) -> State:
         state.producer,
         state.budget,
         tuple(sorted((kind, new(r), end) for kind, r, end in state.late)),
+        state.gone,
     )
 
 

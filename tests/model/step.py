@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.model import control, faults, leading, streams
+from tests.model import control, deleting, faults, leading, streams
 from tests.model.state import (
     ALL,
     NOBODY,
@@ -34,6 +34,9 @@ def successors(state: State, bounds: Bounds, off: frozenset[str]) -> Iterator[St
     yield from leading.requests(state, bounds, off)
     yield from leading.commits(state, off)
     yield from leading.expiries(state, off)
+    yield from deleting.deletions(state, off)
+    yield from deleting.taken(state)
+    yield from deleting.granted(state, off)
     yield from streams.opens(state, off)
     yield from streams.pushes(state, off)
     yield from streams.acks(state)

@@ -47,19 +47,27 @@ def _open(state: State, link: tuple[int, int], prefix: int, off: frozenset[str])
         late.add(("ack", i, max(term.acks[i], replica.synced)))
     if "8c" in off and replica.synced > prefix:
         late.add(("sync", i, replica.synced))
-    log = replica.log[:prefix]
-    synced = min(replica.synced, prefix)
+    begins = prefix < max(leader.start, replica.start)
+    prefix = leader.start if begins else prefix
+    log = leader.log[:prefix] if begins else replica.log[:prefix]
+    synced = prefix if begins else min(replica.synced, prefix)
+    table = replica.table if "3" in off else table_of(log)
+    if begins and "8g" in off:
+        table = leader.table
     ack = prefix if "8b" in off else synced
     line = f"r{i} opens a stream to r{index}, epoch {term.epoch}"
-    if log != replica.log:
+    if begins:
+        line += f", begins anew at {prefix} with the state of there"
+    elif log != replica.log:
         line += f", truncated to {prefix}"
     replica = replica._replace(
         log=log,
         synced=synced,
-        table=replica.table if "3" in off else table_of(log),
+        table=table,
         seen=term.epoch,
         stream=index,
-        doubtful=(replica.doubtful or replica.hole >= 0) and not caught_up(term, synced),
+        doubtful=(replica.doubtful or replica.hole >= 0 or begins) and not caught_up(term, synced),
+        start=max(min(replica.start, prefix), leader.start if begins else 0),
         hole=NOBODY,
     )
     acks = (*term.acks[:i], ack, *term.acks[i + 1 :])
