@@ -26,7 +26,7 @@ from cluster.limits import (
     PARKED_PARTITIONS_MAX,
     READ_BYTES_MAX,
 )
-from cluster.storage.disk import EIO, DiskError
+from cluster.storage.disk import EIO, PARSE, DiskError
 from cluster.storage.log import Log
 from cluster.storage.reading import Cold, Fetched, Parts
 from cluster.wire import messages
@@ -219,7 +219,9 @@ class Fetches:
         if wanted.fetch_offset < limit and (size > 0 or not found.bytes):
             try:
                 records = self._records(fetch, (topic, wanted), (log, limit), size, found)
-            except DiskError:
+            except DiskError as error:
+                if error.operation == PARSE and partition.leader is not None:
+                    partition.leader.suspect(wanted.fetch_offset)
                 return _failed(found, wanted, errors.KAFKA_STORAGE_ERROR)
         if fetch.version < ZSTD_SINCE and any(map(holds_zstd, records)):
             return _failed(found, wanted, errors.UNSUPPORTED_COMPRESSION_TYPE, limit)

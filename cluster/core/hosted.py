@@ -41,6 +41,9 @@ class Led(Protocol):
     def stir(self) -> None:
         """Something has changed here: it is looked at, and settled at the step's end."""
 
+    def suspect(self, offset: int) -> None:
+        """What is stored here could not be made sense of: look whether it is damaged."""
+
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
         """The turn's batches are in the log: push them to whoever is at the tail."""
 

@@ -56,6 +56,7 @@ class Leader:
         self._around = around
         self._handovers = Handovers(replica, around.out)
         self._told = -1
+        self._suspected: set[int] = set()
         self._rested = False
         """Nothing was under way at the last look, which may be long ago."""
         self._silent: frozenset[int] = frozenset()
@@ -291,7 +292,7 @@ class Leader:
                 for part in parts:
                     _, upto = whole_batches(part, 0, len(part), end)
                     if check_window(part, follower.sent).reason:
-                        self._damaged(follower.sent)
+                        self.suspect(follower.sent)
                         return
                     self._push(follower, follower.sent, upto, memoryview(part))
 
@@ -304,9 +305,13 @@ class Leader:
         )
         self._around.out.control(node_id, refused)
 
-    def _damaged(self, offset: int) -> None:
-        """What is stored is not what was: no follower gets it, the next look ends this term."""
+    def suspect(self, offset: int) -> None:
+        """Look, once, whether what is stored at an offset is damaged: the next look then ends the
+        term, and nobody is given it."""
         log = self.replica.log
+        if offset in self._suspected:
+            return
+        self._suspected.add(offset)
         with suppress(DiskError):
             place = log.scrub.examine(offset)
             if place is not None:
@@ -324,7 +329,7 @@ class Leader:
         try:
             found = log.read_now(follower.sent, size, log.next_offset, have)
         except DiskError:
-            self._damaged(follower.sent)
+            self.suspect(follower.sent)
             return ()
         if not isinstance(found, Cold):
             return found

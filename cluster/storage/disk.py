@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 EIO = 5  # the error number reported for damage that the disk itself did not notice
+PARSE = "parse"  # the operation of an error that says that stored bytes make no sense
 
 
 class DiskError(Exception):

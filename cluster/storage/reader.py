@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from _fastseq.batch import HEADER_BYTES, batch_at, read_header, whole_batches
 from cluster.limits import INDEX_BYTES_AT_ONCE
 from cluster.storage.budget import Budget
-from cluster.storage.disk import EIO, Buffer, Disk, DiskError
+from cluster.storage.disk import EIO, PARSE, Buffer, Disk, DiskError
 from cluster.storage.index import StoredPoints
 from cluster.storage.names import INDEX, segment_file
 from cluster.storage.pinned import PinnedFile
@@ -114,7 +114,7 @@ class SegmentReader:
             self._segment.rebuild_index()
             return Missing(0, 0)
         if not sound:
-            raise DiskError(EIO, self._segment.file.path, "parse")
+            raise DiskError(EIO, self._segment.file.path, PARSE)
         if header.next_offset > offset:
             return Missing(position, header.size)
         self._remember(offset, position + header.size)

@@ -15,7 +15,16 @@ from contextlib import suppress
 from _fastseq.batch import HEADER_BYTES, Scan, batch_at, read_header, whole_batches
 from cluster.limits import READ_MEMORY_BYTES, SCAN_WINDOW_BYTES
 from cluster.storage.budget import Budget
-from cluster.storage.disk import EIO, Buffer, Disk, DiskError, read_end, read_file, write_file
+from cluster.storage.disk import (
+    EIO,
+    PARSE,
+    Buffer,
+    Disk,
+    DiskError,
+    read_end,
+    read_file,
+    write_file,
+)
 from cluster.storage.index import TIME, SparseIndex
 from cluster.storage.names import INDEX, LOG, SEGMENT_SUFFIXES, TIME_INDEX, segment_file
 from cluster.storage.pinned import PinnedFile
@@ -33,7 +42,7 @@ class DamagedLog(DiskError):
     """Stored batches that cannot be read, where they had been trusted."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(EIO, path, "parse")
+        super().__init__(EIO, path, PARSE)
 
 
 class Segment:

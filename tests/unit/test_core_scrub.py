@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from cluster import errors
 from cluster.core import scrub
 from cluster.core.follower import Follower
 from cluster.core.partition import Resting
 from cluster.storage.damage import read_damage
+from cluster.wire import messages
 from tests.unit.core_world import TOPIC, World, batch, ready
 
 ACKED = (0, 1)
@@ -161,3 +163,19 @@ def test_a_piece_that_comes_back_after_a_cut_says_nothing(world: World) -> None:
     assert cold is not None
     log.returned(cold)
     assert log.scrub.check(cold, None, log.generation + 1) is None
+
+
+def test_a_consumer_who_meets_bytes_that_make_no_sense_has_the_leader_look(world: World) -> None:
+    leader = world.leader()
+    log = world.partition(leader).replica.log
+    log._tail.clear()
+    rot(world, leader, len(batch(-1, -1, VALUE)) + 9)  # in the length of the second batch
+    wanted = messages.FetchPartition(partition=0, fetch_offset=1, partition_max_bytes=100)
+    topic = messages.FetchTopic(topic=TOPIC, partitions=[wanted])
+    request = messages.FetchRequest(max_wait_ms=0, min_bytes=1, max_bytes=1_000, topics=[topic])
+    (answer,) = world.ask(leader, request, version=11, wait_ms=20)
+    assert isinstance(answer, messages.FetchResponse)
+    assert answer.responses[0].partitions[0].error_code == errors.KAFKA_STORAGE_ERROR.number
+    world.run(3_000)
+    assert world.leader() != leader
+    assert isinstance(world.partition(leader).role, Follower)
