@@ -151,6 +151,8 @@ cdef struct Pool:
 cdef struct Table:
     Pool entries
     Pool cells
+    Pool left_entries           # what a compaction left behind, given back slab by slab
+    Pool left_cells
     Index index
     Index old                   # being moved into `index`; no slots when nothing moves
     uint32_t move_origin        # where that began: a place after an empty slot

@@ -9,6 +9,7 @@ from libc.stdint cimport INT64_MAX, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcpy, memset
 
+from _fastseq.compact cimport table_compact
 from _fastseq.entry cimport (
     BURIED, CELL_SLAB_BITS, FREE, MARKED, NOT_FOUND, PAGE_BITS, SAVED, SLAB_BITS,
     Cell, Entry, Floor, Index, Pool, Table, Transaction, Undo, cell_at, cell_give, cell_take,
@@ -60,6 +61,8 @@ cdef int table_open(Table* t, int64_t next_offset, uint32_t journal_limit) noexc
 cdef void table_close(Table* t) noexcept nogil:
     pool_close(&t.entries)
     pool_close(&t.cells)
+    pool_close(&t.left_entries)
+    pool_close(&t.left_cells)
     index_close(&t.index)
     index_close(&t.old)
     free(t.oldest)
@@ -87,17 +90,31 @@ cdef void table_clear(Table* t, int64_t next_offset) noexcept nogil:
 
 
 cdef void pool_open(Pool* pool, size_t unit, int bits) noexcept nogil:
+    memset(pool, 0, sizeof(Pool))
     pool.unit = unit
     pool.bits = bits
     pool.free_head = NOT_FOUND
 
 
 cdef void pool_close(Pool* pool) noexcept nogil:
-    cdef uint32_t slab
-    for slab in range(pool.slab_count):
-        slab_give(pool.slabs[slab], pool.unit * (
-            <size_t>1 << pool.bits if slab > 0 else <size_t>pool.first_units))
+    while pool_shrink(pool):
+        pass
     free(pool.slabs)
+    pool.slabs = NULL
+    pool.slab_room = 0
+
+
+cdef bint pool_shrink(Pool* pool) noexcept nogil:
+    if pool.slab_count == 0:
+        return False
+    pool.slab_count -= 1
+    slab_give(pool.slabs[pool.slab_count], pool.unit * (
+        <size_t>1 << pool.bits if pool.slab_count > 0 else <size_t>pool.first_units))
+    return True
+
+
+cdef int64_t pool_bytes(const Pool* pool) noexcept nogil:
+    return <int64_t>(0 if pool.slab_count == 0 else pool_capacity(pool)) * <int64_t>pool.unit
 
 
 cdef void pool_clear(Pool* pool) noexcept nogil:
@@ -342,6 +359,7 @@ cdef int table_reserve(Table* t, uint32_t more) noexcept nogil:
     cdef uint64_t journal = <uint64_t>t.journal_mask + 1
     cdef uint64_t wanted = min(t.journal_used + 2 * <uint64_t>more, <uint64_t>t.journal_limit)
     garbage_free(t, FREED_PER_BATCH * <uint64_t>more + 64)
+    table_compact(t)
     if index_reserve(t, <uint64_t>t.count + t.buried + more, more) < 0:
         return -1
     while journal < wanted:

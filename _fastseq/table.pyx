@@ -18,6 +18,7 @@ from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint32_t
 
 from _fastseq.args cimport acquire, integer, window_end
 from _fastseq.batch cimport crc_right
+from _fastseq.compact cimport table_compact
 from _fastseq.control cimport control_run
 from _fastseq.digest cimport table_collect, table_digest, window_cells
 from _fastseq.dump cimport dump_kafka, dump_own, load_kafka, load_own
@@ -34,7 +35,8 @@ from _fastseq.layout cimport (
     MARKER_ABORT, MARKER_COMMIT, Header, header_fault, header_next_offset,
 )
 from _fastseq.memory cimport (
-    entry_size, table_bytes, table_clear, table_close, table_open, table_reserve,
+    entry_size, garbage_free, pool_bytes, table_bytes, table_clear, table_close, table_open,
+    table_reserve,
 )
 from _fastseq.records cimport control_type
 from _fastseq.state cimport table_append, table_mark
@@ -43,6 +45,7 @@ from _fastseq.undo cimport table_rollback, table_trim
 cdef enum:
     JOURNAL_ENTRIES = 65_536            # 4 MB a partition at most
     JOURNAL_ENTRIES_MAX = 1 << 24
+    TIDIED_AT_ONCE = 2_048              # about half a millisecond
     OFFSET_OUT_OF_RANGE = 1
     CORRUPT_MESSAGE = 2
     UNKNOWN_LEADER_EPOCH = 75
@@ -234,6 +237,15 @@ cdef class ProducerTable:
         return table_bytes(&self.state)
 
     @property
+    def reserved_bytes(self):
+        """Memory for entries and windows that was asked of the system and not given back, in bytes.
+
+        After a mass expiry it goes down again, with the turns that follow.
+        """
+        return (pool_bytes(&self.state.entries) + pool_bytes(&self.state.cells)
+                + pool_bytes(&self.state.left_entries) + pool_bytes(&self.state.left_cells))
+
+    @property
     def budget_bytes(self):
         """From this many `bytes` on a client's new producer is refused."""
         return self.state.budget
@@ -363,6 +375,11 @@ cdef class ProducerTable:
         replay. Inside a producer's batch the whole batch goes.
         """
         return bool(table_rollback(&self.state, integer(offset, "offset", 0, INT64_MAX)))
+
+    def tidy(self):
+        """Give back a little of what expired producers held; to be called now and then."""
+        garbage_free(&self.state, TIDIED_AT_ONCE)
+        table_compact(&self.state)
 
     def trim(self, offset):
         """Give up the way back below `offset`, the high watermark. O(what is forgotten)."""

@@ -159,6 +159,17 @@ def control(table: ProducerTable, made: bytes) -> float:
     return (time.thread_time() - started) * 1e3
 
 
+def given_back(table: ProducerTable) -> float:
+    """The longest pause, in CPU milliseconds, while what expired gives its memory back."""
+    table.trim(table.next_offset)
+    longest, most = 0.0, table.reserved_bytes
+    while most > 1 << 24 and table.reserved_bytes > most // 10:
+        started = time.thread_time()
+        table.tidy()
+        longest = max(longest, time.thread_time() - started)
+    return longest * 1e3
+
+
 def at_a_million(producers: int) -> list[Target]:
     """What a table of a million producers, five batches each, costs in memory and in pauses."""
     longest, expiry, bound = [], [], f"{producers:,} producers"
@@ -167,6 +178,7 @@ def at_a_million(producers: int) -> list[Target]:
         longest.append(decide_nanoseconds(table, producers, TURN_BATCHES, 1)[1] / 1e6)
         idle = control(table, batch.expire_batch(1))
         expiry.append(control(table, batch.expire_batch(table.next_offset)))
+    tidying = given_back(table)
     # One batch each, as Kafka's snapshot keeps it.
     decide_nanoseconds(table := ProducerTable(), producers, TURN_BATCHES, 1)
     one, windows = ProducerTable(), table.bytes
@@ -179,6 +191,7 @@ def at_a_million(producers: int) -> list[Target]:
     return [
         Target("longest turn while growing", min(longest), 1.0, "ms", at_most=True),
         Target("sweep that expires nobody", idle, 1.0, "ms", at_most=True),
+        Target("longest pause of giving memory back", tidying, 1.0, "ms", at_most=True),
         Target(f"expiry of {bound}", min(expiry), 100.0, "ms", at_most=True),
         Target("producer with one batch", one.bytes / producers, 96.0, "B", at_most=True),
         Target(

@@ -343,6 +343,7 @@ class Partition:
 
     def look(self, now_ms: int) -> None:
         """The regular look at what time alone changes, and at a log that failed in a write."""
+        self.replica.log.table.tidy()
         if self.replica.log.failed and not isinstance(self.role, Resting):
             self.sync_failed(now_ms)
         if self.replica.log.damage is not None and self.record is not None:

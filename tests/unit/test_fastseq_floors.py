@@ -178,6 +178,35 @@ def test_collapses_are_undone_one_by_one_however_many_there_were() -> None:
         assert table.recompute_digest() == digest
 
 
+def test_memory_of_a_mass_expiry_is_given_back_and_nothing_else_changes() -> None:
+    table = ProducerTable()
+    decide_nanoseconds(table, 100_000, 1_024, 1)
+    lane, full = turn.Lane(table, leader_epoch=1), table.reserved_bytes
+    back = [produced(0, pid=p) for p in range(500)]
+    for made in (batch.expire_batch(table.next_offset), *back):
+        run(lane, made)
+    for first in range(1, 8):
+        run(lane, *[produced(first, pid=p) for p in range(0, 500, first)])
+    before = (table.dump(), table.dump_kafka(), table.digest, table.entries())
+    table.tidy()
+    assert table.reserved_bytes == full, "the expiry may still be undone"
+    table.trim(table.next_offset)
+    for _ in range(100):
+        table.tidy()
+    assert table.reserved_bytes < full / 20
+    assert (table.dump(), table.dump_kafka(), table.digest, table.entries()) == before
+    assert table.recompute_digest() == table.digest
+    end = table.next_offset
+    assert (
+        run(lane, produced(8, pid=0), produced(0, pid=500_000), batch.fence_batch(1)) == [NEW] * 3
+    )
+    run(lane, batch.expire_batch(end))
+    assert table.rollback(end)
+    assert (table.dump(), table.digest) == (before[0], before[2])
+    decide_nanoseconds(table, 100_000, 1_024, 1)
+    assert table.recompute_digest() == table.digest
+
+
 def test_malformed_control_batch_is_refused_by_a_leader_and_changes_nothing_elsewhere() -> None:
     lane = lane_of()
     run(lane, produced(0))

@@ -403,8 +403,9 @@ HOT = {
     "state.pxd": ["table_append", "entry_push", "window_turn", "journal_take", "table_insert"],
     "sweep.pyx": ["table_expire", "page_idle", "digest_leave", "bury"],
     "floors.pyx": ["floor_find", "floors_take", "radix_sorted", "merge"],
+    "compact.pyx": ["table_compact", "move_all", "cells_move"],
     "table.pyx": ["run_fault", "run_apply", "batch_apply"],
-    "sync.pyx": ["work", "job_run"],
+    "workers.pyx": ["work", "job_run"],
 }
 
 
