@@ -234,6 +234,13 @@ class Follower:
         )  # fmt: skip
         self._around.out.ack(self.leader, ack)
 
+    def settle(self, now_ms: int) -> None:
+        """After something changed: acknowledge it, or see whether a stream can be asked for."""
+        if self._open:
+            self.acknowledge()
+        else:
+            self.look(now_ms)
+
     def disconnected(self, node_id: int) -> None:
         """The connection to a broker is lost; with the leader's goes the stream."""
         if node_id == self.leader:

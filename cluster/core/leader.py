@@ -219,6 +219,8 @@ class Leader:
 
     def disconnected(self, node_id: int) -> None:
         """The connection to a follower is lost: it leaves at once where it may."""
+        if node_id not in self.record.value.replicas:
+            return
         self.close_stream(node_id)
         self._change.propose(insync.left(self.record.value, node_id, self.replica.min_insync))
 

@@ -32,6 +32,7 @@ class Resting:
 
 
 Role = Leader | Follower | Resting
+Answered = stream.OpenStream | stream.StateWanted | stream.AckHeader
 
 
 class Partition:
@@ -208,25 +209,16 @@ class Partition:
 
     def peer_disconnected(self, node_id: int) -> None:
         """A broker can no longer be reached."""
-        match self.role:
-            case Leader() as leader:
-                if node_id in leader.record.value.replicas:
-                    leader.disconnected(node_id)
-            case Follower() as follower:
-                follower.disconnected(node_id)
-            case Resting():
-                pass
+        if not isinstance(self.role, Resting):
+            self.role.disconnected(node_id)
 
     def peer_replaced(self, node_id: int) -> None:
         """A broker has registered anew: streams of its earlier incarnation are over (rule 8)."""
         self.stir()
-        match self.role:
-            case Leader() as leader:
-                leader.close_stream(node_id)
-            case Follower() as follower:
-                follower.disconnected(node_id)
-            case Resting():
-                pass
+        if isinstance(self.role, Follower):
+            self.role.disconnected(node_id)
+        elif isinstance(self.role, Leader):
+            self.role.close_stream(node_id)
 
     def open_stream(
         self, node_id: int, incarnation: int, request: stream.OpenStream, now_ms: int
@@ -235,10 +227,12 @@ class Partition:
         if isinstance(self.role, Leader):
             self.role.open_stream(node_id, incarnation, request, now_ms)
             return
+        self._refuse(node_id, request, "not the leader")
+
+    def _refuse(self, node_id: int, about: Answered, reason: str) -> None:
         refused = stream.StreamRefused(
-            request.topic_id, request.partition, request.leader_epoch, request.stream,
-            "not the leader",
-        )  # fmt: skip
+            about.topic_id, about.partition, about.leader_epoch, about.stream, reason
+        )
         self._around.out.control(node_id, refused)
 
     def stream_opened(self, node_id: int, answer: stream.StreamOpened, now_ms: int) -> None:
@@ -253,25 +247,18 @@ class Partition:
         leader = self.leader
         if leader is not None and leader.state_wanted(node_id, incarnation, wanted):
             return
-        refused = stream.StreamRefused(
-            wanted.topic_id, wanted.partition, wanted.leader_epoch, wanted.stream,
-            "not the state of this stream",
-        )  # fmt: skip
-        self._around.out.control(node_id, refused)
+        self._refuse(node_id, wanted, "not the state of this stream")
 
-    def state_offered(self, node_id: int, offered: stream.StateOffered, now_ms: int) -> None:
-        """The leader's answer to a log that it cannot continue."""
-        if isinstance(self.role, Follower) and self.role.leader == node_id:
-            self.role.offered(offered, now_ms)
-        else:
+    def state(
+        self, node_id: int, message: stream.StateOffered | stream.StatePart, now_ms: int
+    ) -> None:
+        """The leader's answer to a log that it cannot continue, or a part of what was asked for."""
+        if not isinstance(self.role, Follower) or self.role.leader != node_id:
             self.dropped += 1
-
-    def state_part(self, node_id: int, part: stream.StatePart, now_ms: int) -> None:
-        """A part of the state that was asked for."""
-        if isinstance(self.role, Follower) and self.role.leader == node_id:
-            self.role.state_part(part, now_ms)
+        elif isinstance(message, stream.StateOffered):
+            self.role.offered(message, now_ms)
         else:
-            self.dropped += 1
+            self.role.state_part(message, now_ms)
 
     def stream_refused(self, node_id: int, answer: stream.StreamRefused) -> None:
         """The leader will not, or no longer, push on this stream."""
@@ -298,10 +285,7 @@ class Partition:
         if leader is not None and leader.acknowledged(node_id, incarnation, ack, now_ms):
             return
         self.dropped += 1
-        refused = stream.StreamRefused(
-            ack.topic_id, ack.partition, ack.leader_epoch, ack.stream, "not a current stream"
-        )
-        self._around.out.control(node_id, refused)
+        self._refuse(node_id, ack, "not a current stream")
 
     # -- the disk -----------------------------------------------------------------------------
 
@@ -327,19 +311,13 @@ class Partition:
 
     def settle(self, now_ms: int) -> bool:
         """After appends, acks or syncs: move what they allow. True when the watermark moved."""
-        match self.role:
-            case Leader() as leader:
-                moved = leader.settle()
-                leader.catch_up()
-                return moved
-            case Follower() as follower:
-                if follower.following:
-                    follower.acknowledge()
-                else:
-                    follower.look(now_ms)
-                return False
-            case Resting():
-                return False
+        if isinstance(self.role, Leader):
+            moved = self.role.settle()
+            self.role.catch_up()
+            return moved
+        if isinstance(self.role, Follower):
+            self.role.settle(now_ms)
+        return False
 
     def look(self, now_ms: int) -> None:
         """The regular look at what time alone changes, and at a log that failed in a write."""

@@ -161,10 +161,8 @@ class Peers:
                 partition.stream_opened(sender, message, now_ms)
             case stream.StateWanted():
                 partition.state_wanted(sender, incarnation, message)
-            case stream.StateOffered():
-                partition.state_offered(sender, message, now_ms)
-            case stream.StatePart():
-                partition.state_part(sender, message, now_ms)
+            case stream.StateOffered() | stream.StatePart():
+                partition.state(sender, message, now_ms)
             case stream.StreamRefused():
                 partition.stream_refused(sender, message)
             case stream.TermBegun():
