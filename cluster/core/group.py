@@ -15,16 +15,15 @@ every parked request is answered. Storing is `persist`'s, which says how it ende
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from cluster import errors
 from cluster.core.group_state import GroupSettings, State, restored_members, stored_members
 from cluster.core.members import (
-    Client,
     Joined,
     Member,
     Members,
     Synced,
+    Wish,
     protocols_of,
     rebalance_timeout,
     refused_join,
@@ -44,15 +43,6 @@ Stored = Callable[[errors.Code, int], None]
 Persist = Callable[["Group", GroupValue, Stored], None]
 """Stores a group."""
 NEVER = 2**62
-
-
-class Wish(NamedTuple):
-    """A request to join: whose, in which version, and when."""
-
-    request: JoinGroupRequest
-    version: int
-    client: Client
-    now_ms: int
 
 
 class Group:
@@ -96,11 +86,16 @@ class Group:
         if not self.members.by_id:
             self.state = State.EMPTY
             self.empty_since_ms = value.current_state_timestamp
-        elif value.leader is None:
-            self.state = State.PREPARING
-            self._join_due(now_ms + self.members.rebalance_timeout_ms)
         else:
-            self.state = State.STABLE
+            self.state = State.PREPARING if value.leader is None else State.STABLE
+        self.start_clocks(now_ms)
+
+    def start_clocks(self, now_ms: int) -> None:
+        """Every member has a whole session from now on: before, nobody could be heard of here."""
+        for member in self.members:
+            member.deadline_ms = now_ms + member.session_timeout_ms
+        if self.state is State.PREPARING:
+            self._join_due(now_ms + self.members.rebalance_timeout_ms)
         self._wake(min(self._dues()))
 
     def _value(self, *, led: bool = True) -> GroupValue:

@@ -18,12 +18,12 @@ from heapq import heappop, heappush
 from cluster import errors
 from cluster.core.append import Append
 from cluster.core.calls import Call
-from cluster.core.group import NEVER, Group, Wish
+from cluster.core.group import NEVER, Group
 from cluster.core.group_shard import Shard
 from cluster.core.group_state import GroupSettings
 from cluster.core.hosted import Appended, Find, Led
 from cluster.core.image import Image
-from cluster.core.members import Client, refused_join, refused_sync
+from cluster.core.members import Client, Wish, refused_join, refused_sync
 from cluster.limits import GROUP_EXPIRY_LOOK_MS, GROUP_MEMBER_BYTES_MAX, GROUPS_MAX
 from cluster.wire import messages
 from cluster.wire.group_records import TOPIC
@@ -276,6 +276,7 @@ class Groups:
         shard.load(now_ms)
         if not shard.loading:
             for group in shard.groups.values():
+                group.start_clocks(now_ms)
                 self.watch(shard, group)
 
     def next_deadline_ms(self) -> int:

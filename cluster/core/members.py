@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cluster import errors
 from cluster.wire.messages import (
@@ -34,6 +35,15 @@ class Client:
     host: str
     fresh_id: str
     """What a new member would be called, without its prefix; never used twice."""
+
+
+class Wish(NamedTuple):
+    """A request to join: whose, in which version, and when."""
+
+    request: JoinGroupRequest
+    version: int
+    client: Client
+    now_ms: int
 
 
 @dataclass(slots=True)

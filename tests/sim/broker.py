@@ -11,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from _fastseq.batch import scan
 from cluster.core import effects, events
 from cluster.core.defaults import TopicDefaults
+from cluster.core.group_state import GroupSettings
 from cluster.core.logs import NewIds
 from cluster.core.node import Node
 from cluster.core.settings import NodeSettings
@@ -53,6 +55,7 @@ class Broker:
     store: SimulatedStore
     defaults: TopicDefaults
     hands: Hands
+    groups: GroupSettings = field(default_factory=GroupSettings)
     disk: SimulatedDisk = field(default_factory=SimulatedDisk)
     node: Node | None = None
     paused: bool = False
@@ -64,6 +67,8 @@ class Broker:
     """How often a read has to wait for the device; above 0, nothing is kept in memory either."""
     frail: bool = False
     """Whether synced data may be lost here: at most on one broker of a run."""
+    rotten: list[tuple[str, int, int]] = field(default_factory=list)
+    """(path, byte, bit) of what went bad."""
     lost_data: bool = False
     """Synced data has gone at least once: a wiped directory, or power with flush=os."""
     stopped: str | None = None
@@ -119,6 +124,8 @@ class Broker:
             topics=self.defaults,
             retention_check_ms=RETENTION_CHECK_MS,
             wall_offset_ms=-self._skew_ms,
+            groups=self.groups,
+            chance=1_000 * self.node_id + self.starts,
             allow_faults=True,
         )
         try:
@@ -174,11 +181,32 @@ class Broker:
         batches = placed_batches(self.disk.contents(path))
         if batches:
             position, size = rng.choice(batches)
-            self.disk.rot(
-                path, rng.randrange(position + UNCHECKED, position + size), rng.randrange(8)
-            )
+            harm = path, rng.randrange(position + UNCHECKED, position + size), rng.randrange(8)
+            self.disk.rot(*harm)
+            self.rotten.append(harm)
             self.clock.trace(f"broker {self.node_id} damaged: {path} in {position}")
             self.lost_data = True
+
+    def restore(self) -> bool:
+        """What an operator does where nobody else has what cannot be read: the files of before."""
+        if self.node is None:
+            return False
+        waiting = [
+            f"{partition.replica.topic.name}-{partition.replica.index}/"
+            for partition in self.node.partitions
+            if partition.replica.log.damage is not None
+        ]
+        if not waiting:
+            return False
+        self.kill()
+        self.clock.trace(f"broker {self.node_id} restored: {waiting}")
+        for path, byte, bit in self.rotten:
+            if path.startswith(tuple(waiting)):
+                self.disk.rot(path, byte, bit)
+                data = self.disk.contents(path)
+                if scan(data, 0, len(data), 0).reason:
+                    self.disk.rot(path, byte, bit)  # it was cut since, and another batch is there
+        return True
 
     def _newest_segments(self) -> list[str]:
         newest = []

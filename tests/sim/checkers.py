@@ -311,4 +311,4 @@ def content_of(batch: bytes) -> tuple[str, int]:
     values = decode_batch(batch)
     if read_header(batch).is_control:
         return (f"control {batch.hex()}", 1)
-    return (bytes(values[0].value or b"").decode(), read_header(batch).record_count)
+    return (bytes(values[0].value or b"").decode(errors="backslashreplace"), len(values))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from cluster.core import records
 from cluster.core.defaults import TopicDefaults
+from cluster.core.group_state import GroupSettings
 from cluster.core.leader import Leader
 from cluster.core.partition import Partition
 from cluster.core.records import PartitionRecord
@@ -48,6 +49,7 @@ class Shape:
     """How often a read of a log has to wait for the device."""
     retention_ms: int = RETENTION_MS
     """How old records get; a run is long enough for the short times only."""
+    groups: GroupSettings = field(default_factory=GroupSettings)
     producers: Sequence[Habits] = field(default_factory=lambda: (Habits("p"),))
 
     @property
@@ -79,7 +81,7 @@ class World:
         defaults = TopicDefaults(shape.partitions, shape.replicas, shape.config)
         for node_id in NODES:
             self.brokers[node_id] = Broker(
-                node_id, self.clock, self.store, defaults, hands, cold=shape.cold
+                node_id, self.clock, self.store, defaults, hands, shape.groups, cold=shape.cold
             )
         self.network = Network(self.clock, self._ends(), Weather())
         self.wire = Wire(self.clock, self.brokers, Loss(), self.watch.answered)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from cluster import errors
-from cluster.core.group import Group, Stored, Wish
+from cluster.core.group import Group, Stored
 from cluster.core.group_state import GroupSettings
-from cluster.core.members import Client
+from cluster.core.members import Client, Wish
 from cluster.wire import messages
 from cluster.wire.group_records import GroupValue
 
