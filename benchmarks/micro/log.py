@@ -155,7 +155,7 @@ async def group_commits(root: Path, seconds: float) -> float:
         for result in event.results:
             log = writers[result.token].log
             done += log.synced(result.segment_base, result.generation, result.end, result.errno)
-            if more and prepared[result.token]:
+            if result.segment_base >= 0 and more and prepared[result.token]:
                 go_on(result.token)
         if not syncs.pending and not ended.done():
             ended.set_result(None)
@@ -227,17 +227,19 @@ async def busy_acks(root: Path, count: int) -> list[float]:
         nonlocal began
         began = time.perf_counter()
         writer.append([batches.pop(0)])
-        (wish,) = writer.log.next_syncs()
-        syncs.submit(Sync(wish.handle, 0, wish.segment_base, wish.generation, wish.end))
+        for wish in writer.log.next_syncs():
+            syncs.submit(Sync(wish.handle, 0, wish.segment_base, wish.generation, wish.end))
 
     def synced(event: Synced) -> None:
         for result in event.results:
             writer.log.synced(result.segment_base, result.generation, result.end, result.errno)
+            if result.segment_base < 0:
+                continue  # of the file of leader epochs
             took.append(1_000 * (time.perf_counter() - began))
-        if batches:
-            begin()
-        elif not ended.done():
-            ended.set_result(None)
+            if batches:
+                begin()
+            elif not ended.done():
+                ended.set_result(None)
 
     syncs = Syncs(loop, 1, synced)
     loop.call_soon(burn)
