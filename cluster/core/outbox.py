@@ -11,6 +11,7 @@ precedes its first byte; a peer that is not connected gets nothing and holds no 
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +61,8 @@ class Outbox:
         self._request = 0
         self._stream = 0
         self._used: dict[int, PeerLink] = {}
+        self._frames: list[tuple[list[Slice], bytes]] = []
+        """Data frames of several parts that this step has made."""
 
     def emit(self, effect: effects.Effect) -> None:
         """An effect that needs no gathering."""
@@ -141,6 +144,7 @@ class Outbox:
         for link in self._used.values():
             drained.extend(self._messages(link))
         self._used.clear()
+        self._frames.clear()
         drained.extend(syncs)
         return drained
 
@@ -158,13 +162,23 @@ class Outbox:
             messages.append(effects.Send(link.node_id, self._opening(stream.CONTROL, link) + body))
         if link.pushes:
             header = self._opening(stream.PUSH, link) + stream.encode_pushes(link.pushes)
-            data = link.data[0] if len(link.data) == 1 else b"".join(link.data)
+            data = self._joined(link.data)
             messages.append(effects.Send(link.node_id, header, data))
         if link.acks:
             header = self._opening(stream.ACK, link) + stream.encode_acks(link.acks)
             messages.append(effects.Send(link.node_id, header))
         link.control, link.pushes, link.data, link.acks = [], [], [], []
         return messages
+
+    def _joined(self, parts: list[Slice]) -> Slice:
+        """One data frame of these; followers that get the same parts share it."""
+        if len(parts) == 1:
+            return parts[0]
+        for others, joined in self._frames:
+            if len(others) == len(parts) and all(map(operator.is_, others, parts)):
+                return joined
+        self._frames.append((parts, b"".join(parts)))
+        return self._frames[-1][1]
 
     def _opening(self, kind: int, link: PeerLink) -> bytes:
         return stream.envelope(kind, self._node_id, self.incarnation, link.incarnation)

@@ -71,10 +71,13 @@ class Replica:
     differed: int = 0
     """How often the producer state was not the leader's."""
     topic_id: bytes = field(init=False)
+    id: PartitionId = field(init=False)
+    """Topic id and index."""
 
     def __post_init__(self) -> None:
         """The topic id as it travels between brokers."""
         self.topic_id = bytes.fromhex(self.topic.topic_id)
+        self.id = (self.topic.topic_id, self.index)
         self.start_kept = self.log.start_offset
 
     def configure(self, topic: TopicRecord) -> None:
@@ -82,11 +85,6 @@ class Replica:
         self.topic = topic
         self.log.config.take(log_config(topic.config))
         self.log.lane.max_batch_bytes = self.log.config.max_message_bytes
-
-    @property
-    def id(self) -> PartitionId:
-        """Topic id and index."""
-        return (self.topic.topic_id, self.index)
 
     @property
     def min_insync(self) -> int:
