@@ -202,9 +202,9 @@ class Broker:
         self.clock.trace(f"broker {self.node_id} restored: {waiting}")
         for path, byte, bit in self.rotten:
             if path.startswith(tuple(waiting)):
+                before = _sound(self.disk.contents(path))
                 self.disk.rot(path, byte, bit)
-                data = self.disk.contents(path)
-                if scan(data, 0, len(data), 0).reason:
+                if _sound(self.disk.contents(path)) <= before:
                     self.disk.rot(path, byte, bit)  # it was cut since, and another batch is there
         return True
 
@@ -406,3 +406,8 @@ class Broker:
         if process == self.process and not self.paused and self._wake_at == due:
             self._wake_at = -1
             self.step(events.Tick())
+
+
+def _sound(data: bytes) -> int:
+    """How many bytes of a segment can be read."""
+    return scan(data, 0, len(data), 0).end_position
