@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, assert_never
 
+from cluster.broker.admission import Admission
 from cluster.broker.links import Links
 from cluster.broker.reads import Reads
 from cluster.broker.store import Metadata
@@ -37,6 +38,7 @@ class Executor:
         loop: AbstractEventLoop,
         *,
         router: RouterEndpoint,
+        admission: Admission,
         kafka: KafkaListener | None,
         links: Links,
         syncs: Syncs,
@@ -47,6 +49,7 @@ class Executor:
         """`stopped` is called once the machine has ended, with what failed if anything did."""
         self._loop = loop
         self._router = router
+        self._admission = admission
         self._kafka = kafka
         self._links = links
         self._syncs = syncs
@@ -65,9 +68,13 @@ class Executor:
                     self._answer(connection, effect.frame)
                 else:
                     replies.setdefault(connection, []).append(effect.joined())
-            elif isinstance(effect, effects.NoReply) and effect.connection[0] == TCP:
-                self._answer(effect.connection, None)
+            elif isinstance(effect, effects.NoReply):
+                if effect.connection[0] == TCP:
+                    self._answer(effect.connection, None)
+                else:
+                    self._admission.ended(effect.connection)
         for connection, frames in replies.items():
+            self._admission.ended(connection, len(frames))
             for message in gathered(frames):
                 self._router.send(connection, message)
         for effect in wanted:
@@ -107,7 +114,9 @@ class Executor:
         """
         self.hangups += 1
         log.info("a request without an answer: %s", effect.reason)
-        if self._kafka is not None and effect.connection[0] == TCP:
+        if effect.connection[0] != TCP:
+            self._admission.ended(effect.connection)
+        elif self._kafka is not None:
             self._kafka.hang_up(effect.connection)
 
     def _use_disk(self, effect: effects.Sync | effects.Read) -> None:

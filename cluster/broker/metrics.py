@@ -14,9 +14,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from _fastseq.frames import Exchange
 from cluster.core.node import Node, SyncTimes
 from cluster.core.partition import Partition
 from cluster.limits import METRIC_PARTITIONS_MAX
+from cluster.net.kafka import KafkaListener
 from cluster.storage.disk import DiskError
 from cluster.wire.apis import APIS
 
@@ -35,6 +37,9 @@ class Sockets(NamedTuple):
     """Replies whose client had gone."""
     unsent: int
     """Messages for a peer that was not connected."""
+    beyond_bound: int = 0
+    """Requests of ZeroMQ clients with too many unanswered."""
+    kafka: KafkaListener | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +213,60 @@ def _api_name(key: int) -> str:
 def _rejected(observed: Observed) -> dict[str, int]:
     counted = dict(observed.node.requests.rejected)
     counted["FrameCount"] = observed.sockets.malformed
+    counted["InFlight"] = observed.sockets.beyond_bound
     return counted
 
 
+def _listened(read: Callable[[KafkaListener], int]) -> Callable[[Observed], int]:
+    """Of the listener for Kafka's clients; 0 where there is none."""
+    return lambda o: 0 if o.sockets.kafka is None else read(o.sockets.kafka)
+
+
+def _exchanged(read: Callable[[Exchange], int]) -> Callable[[Observed], int]:
+    return _listened(lambda kafka: read(kafka.exchange))
+
+
+def _closed(observed: Observed) -> Mapping[str, int]:
+    kafka = observed.sockets.kafka
+    return {} if kafka is None else dict(kafka.closed)
+
+
+KAFKA_METRICS: Sequence[BrokerMetric] = (
+    BrokerMetric(
+        "oncelog_kafka_connections", "gauge", "Connections of Kafka clients that are open.",
+        _listened(lambda kafka: kafka.connections),
+    ),
+    BrokerMetric(
+        "oncelog_kafka_connections_accepted_total", "counter",
+        "Connections of Kafka clients that were accepted.",
+        _listened(lambda kafka: kafka.accepted),
+    ),
+    BrokerMetric(
+        "oncelog_kafka_connections_closed_total", "counter",
+        "Connections of Kafka clients that ended, by why.", _closed, "reason",
+    ),
+    BrokerMetric(
+        "oncelog_kafka_bytes_received_total", "counter", "Bytes that Kafka clients sent.",
+        _exchanged(lambda exchange: exchange.bytes_received),
+    ),
+    BrokerMetric(
+        "oncelog_kafka_bytes_sent_total", "counter", "Bytes that were sent to Kafka clients.",
+        _exchanged(lambda exchange: exchange.bytes_sent),
+    ),
+    BrokerMetric(
+        "oncelog_kafka_requests_in_flight", "gauge",
+        "Requests of Kafka clients that were taken and not answered yet.",
+        _exchanged(lambda exchange: exchange.in_flight),
+    ),
+    BrokerMetric(
+        "oncelog_kafka_replies_unexpected_total", "counter",
+        "Answers to requests that were not under way, which were dropped: a defect.",
+        _exchanged(lambda exchange: exchange.unexpected),
+    ),
+)  # fmt: skip
+
 BROKER_METRICS: Sequence[BrokerMetric] = (
+    *KAFKA_METRICS,
     BrokerMetric(
         "oncelog_requests_total", "counter", "Requests that clients sent, by API.",
         lambda o: {_api_name(key): count for key, count in o.node.requests.requests.items()},
@@ -228,7 +283,7 @@ BROKER_METRICS: Sequence[BrokerMetric] = (
     ),
     BrokerMetric(
         "oncelog_replies_undeliverable_total", "counter", "Replies whose client had gone.",
-        lambda o: o.sockets.unreachable,
+        lambda o: o.sockets.unreachable + _exchanged(lambda e: e.undeliverable)(o),
     ),
     BrokerMetric(
         "oncelog_peer_messages_dropped_total", "counter",
@@ -343,6 +398,23 @@ BROKER_METRICS: Sequence[BrokerMetric] = (
         "oncelog_requests_forwarded", "gauge",
         "Requests that wait for the controller, which another broker is or nobody.",
         lambda o: len(o.node.services.forwarding),
+    ),
+    BrokerMetric(
+        "oncelog_groups", "gauge", "Consumer groups that this broker coordinates, by state.",
+        lambda o: o.node.coordinator.groups.states, label="state",
+    ),
+    BrokerMetric(
+        "oncelog_group_rebalances_total", "counter", "Join phases of groups that began here.",
+        lambda o: o.node.coordinator.groups.rebalances,
+    ),
+    BrokerMetric(
+        "oncelog_group_records_committed_total", "counter",
+        "Committed offsets, generations and assignments that took effect here.",
+        lambda o: o.node.coordinator.groups.records_committed,
+    ),
+    BrokerMetric(
+        "oncelog_group_offsets", "gauge", "Committed offsets kept for the groups of this broker.",
+        lambda o: o.node.coordinator.groups.offset_count,
     ),
     BrokerMetric(
         "oncelog_storage_errors_total", "counter", "Appends that the disk refused.",

@@ -27,6 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import NamedTuple
 
+from cluster.broker.admission import Admission
 from cluster.broker.clock import Alarm, now_ms
 from cluster.broker.disk import DataDirectory, FileDisk
 from cluster.broker.execute import Executor
@@ -127,6 +128,7 @@ class Broker:
         self._ended: asyncio.Future[str | None] = loop.create_future()
         self._gathered: list[events.Data] = []
         self._clients: list[events.ClientMessage] = []
+        self._admission = Admission()
         self._woken = False
         self._router = RouterEndpoint(loop, config.listen_zmq, on_turn=self._arrived)
         self._kafka: KafkaListener | None = None
@@ -149,7 +151,8 @@ class Broker:
         self._reads = Reads(loop, READ_THREADS, disk.buffers, self.gather)
         self._metadata = Metadata(store, self.deliver, lease_ms=config.lease_ms)
         self._executor = Executor(
-            loop, router=self._router, kafka=self._kafka, links=self._links, syncs=self._syncs,
+            loop, router=self._router, admission=self._admission, kafka=self._kafka,
+            links=self._links, syncs=self._syncs,
             reads=self._reads,
             metadata=self._metadata, stopped=self._end,
         )  # fmt: skip
@@ -251,7 +254,7 @@ class Broker:
     def _arrived(self, messages: Sequence[RoutedMessage]) -> None:
         found = sort(messages)
         self._malformed += found.malformed
-        self._clients += found.clients
+        self._clients += self._admission.admitted(found.clients)
         if found.peers:
             self._gathered.append(events.PeerTurn(found.peers))
         self._wake()
@@ -301,8 +304,9 @@ class Broker:
     def observe(self) -> Observed:
         """What a scrape reads."""
         sockets = Sockets(
-            self._malformed, self._executor.hangups, self._router.unreachable, self._links.unsent
-        )
+            self._malformed, self._executor.hangups, self._router.unreachable, self._links.unsent,
+            self._admission.dropped, self._kafka,
+        )  # fmt: skip
         return Observed(self.node, sockets)
 
 

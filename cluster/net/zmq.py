@@ -28,6 +28,7 @@ from cluster.limits import (
     GATHERED_BYTES,
     GATHERED_FRAMES_MAX,
     HANDSHAKE_MS,
+    ROUTER_QUEUE_MESSAGES,
 )
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ class RouterEndpoint:
         on_turn: Callable[[list[RoutedMessage]], None],
         max_message_bytes: int = FRAME_BYTES_MAX,
         limit_per_turn: int = ENDPOINT_MESSAGES_PER_TURN,
+        queue_messages: int = ROUTER_QUEUE_MESSAGES,
         heartbeat_ivl_ms: int = 1000,
         heartbeat_timeout_ms: int = 5000,
         context: zmq.Context[Any] | None = None,
@@ -128,10 +130,12 @@ class RouterEndpoint:
         self._on_turn = on_turn
         self._limit = limit_per_turn
         self.unreachable = 0
-        """Messages dropped because their peer had gone."""
+        """Messages dropped because their peer had gone, or did not read."""
         socket = self._socket = Socket(context or zmq.Context.instance(), zmq.ROUTER)
         _configure(socket, max_message_bytes, heartbeat_ivl_ms, heartbeat_timeout_ms)
         socket.set(zmq.ROUTER_MANDATORY, 1)
+        # A client that does not read must not fill the memory; what is dropped, `send` says.
+        socket.set(zmq.SNDHWM, queue_messages)
         # A peer that comes back before its old connection is seen to be dead takes its place.
         socket.set(zmq.ROUTER_HANDOVER, 1)
         try:
@@ -151,7 +155,9 @@ class RouterEndpoint:
         return int(self.endpoint.rpartition(":")[2])
 
     def send(self, identity: bytes, frames: Sequence[Buffer]) -> bool:
-        """Queues one message; False when the peer is gone and the message was dropped."""
+        """Queues one message; False when the peer is gone, or does not read while its queue is
+        full, and the message was dropped.
+        """
         socket = self._socket
         try:
             _send(socket, identity, _SEND_MORE, True, False)
