@@ -2,7 +2,8 @@ from collections.abc import Sequence
 
 from typing_extensions import Buffer
 
-_Partition = tuple[int, int, int, int, Sequence[Buffer], int]
+_Piece = bytes | bytearray | memoryview
+_Partition = tuple[int, int, int, int, Sequence[_Piece], int]
 
 def pack_fetch(
     version: int,
@@ -11,5 +12,5 @@ def pack_fetch(
     topics: Sequence[tuple[str, Sequence[_Partition]]],
     *,
     stable: bool = False,
-) -> list[Buffer]: ...
+) -> list[_Piece]: ...
 def holds_zstd(data: Buffer) -> bool: ...

@@ -207,48 +207,60 @@ def measure_sync(root: Path, seconds: float, rounds: int) -> list[Target]:
     return [Target("group commit of 8 writers : the device's", 100 * ours / plain, 90, "%")]
 
 
-async def busy_acks(root: Path, count: int) -> list[float]:
-    """Milliseconds from append to durable, one after the other, beside callbacks of 20 us."""
-    loop = asyncio.get_running_loop()
-    writer = Writer(FileDisk(root), "busy", "batch")
-    batches = writer.batches(count)
-    took: list[float] = []
-    ended: asyncio.Future[None] = loop.create_future()
-    began = 0.0
+class BusyAcks:
+    """One batch after the other from append to durable, beside callbacks that never rest."""
 
-    def burn() -> None:
+    def __init__(self, root: Path, count: int) -> None:
+        self.took: list[float] = []
+        self._loop = asyncio.get_running_loop()
+        self._writer = Writer(FileDisk(root), "busy", "batch")
+        self._batches = self._writer.batches(count)
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._syncs = Syncs(self._loop, 1, self._synced)
+        self._began = 0.0
+
+    async def run(self) -> None:
+        """Until every batch is durable."""
+        self._loop.call_soon(self._burn)
+        self._begin()
+        await self._ended
+        self._syncs.close()
+        self._writer.log.close(clean=False)
+
+    def _burn(self) -> None:
         until = time.perf_counter() + BUSY_US / 1e6
         while time.perf_counter() < until:
             pass
-        if not ended.done():
-            loop.call_soon(burn)
+        if not self._ended.done():
+            self._loop.call_soon(self._burn)
 
-    def begin() -> None:
-        nonlocal began
-        began = time.perf_counter()
-        writer.append([batches.pop(0)])
-        for wish in writer.log.next_syncs():
-            syncs.submit(Sync(wish.handle, 0, wish.segment_base, wish.generation, wish.end))
+    def _begin(self) -> None:
+        self._began = time.perf_counter()
+        self._writer.append([self._batches.pop(0)])
+        for wish in self._writer.log.next_syncs():
+            sync = Sync(wish.handle, 0, wish.segment_base, wish.generation, wish.end)
+            self._syncs.submit(sync)
 
-    def synced(event: Synced) -> None:
+    def _synced(self, event: Synced) -> None:
         for result in event.results:
-            writer.log.synced(result.segment_base, result.generation, result.end, result.errno)
+            self._writer.log.synced(
+                result.segment_base, result.generation, result.end, result.errno
+            )
             if result.segment_base < 0:
                 continue  # of the file of leader epochs
-            took.append(1_000 * (time.perf_counter() - began))
-            if batches:
-                begin()
-            elif not ended.done():
-                ended.set_result(None)
+            self.took.append(1_000 * (time.perf_counter() - self._began))
+            if self._batches:
+                self._begin()
+            elif not self._ended.done():
+                self._ended.set_result(None)
 
-    syncs = Syncs(loop, 1, synced)
-    loop.call_soon(burn)
-    begin()
-    await ended
-    syncs.close()
-    writer.log.close(clean=False)
+
+async def busy_acks(root: Path, count: int) -> list[float]:
+    """Milliseconds that each of so many acks took."""
+    acks = BusyAcks(root, count)
+    await acks.run()
     _remove(root / "busy")
-    return took
+    return acks.took
 
 
 def raw_syncs(root: Path, count: int) -> list[float]:

@@ -289,7 +289,7 @@ class Segment:
             self.first_timestamp = read_header(data).max_timestamp
 
     @staticmethod
-    def proves(data: bytes, hint: int, position: int) -> bool:
+    def proves(data: Buffer, hint: int, position: int) -> bool:
         """Whether the batch an index entry points to is the one it speaks of."""
         if position == 0:
             return True

@@ -4,6 +4,7 @@ from cluster.core import effects, events
 from cluster.core.follower import Follower
 from cluster.storage.budget import Budget
 from cluster.wire import messages, stream
+from cluster.wire.schema import Message
 from tests.sim.broker import Broker
 from tests.sim.committed import batches_of, bytes_between
 from tests.sim.guarantees import every_checker
@@ -277,15 +278,15 @@ def test_what_a_read_brings_after_a_cut_is_not_handed_out() -> None:
     story.run(20 * MS)
     waiting: list[tuple[effects.Read, bytes]] = []
 
-    def hold(read: effects.Read, _process: int) -> None:
-        data = first.disk.read(read.handle, read.position, read.length)
-        waiting.append((read, data))
+    def hold(effect: effects.Read, process: int) -> None:
+        data = first.disk.read(effect.handle, effect.position, effect.length)
+        waiting.append((effect, data))
 
     forget_what_is_in_memory(first)
     first._read = hold  # type: ignore[method-assign]
     part = messages.FetchPartition(partition=0, fetch_offset=3, partition_max_bytes=4_096)
     topics = [messages.FetchTopic(topic=TOPIC, partitions=[part])]
-    read: list[messages.FetchResponse] = []
+    read: list[Message] = []
     story.wire.ask("reader", first.node_id, messages.FetchRequest(topics=topics), read.append)
     assert story.run_until(lambda: bool(waiting))
     assert story.run_until(lambda: story.record(0).leader != first.node_id)
@@ -302,7 +303,9 @@ def test_what_a_read_brings_after_a_cut_is_not_handed_out() -> None:
         first.step(events.ReadsDone((events.ReadDone(asked.number, data, 0, 1),)))
     assert story.run_until(lambda: bool(read))
     log = story.log(first.node_id, 0)
-    records = bytes(read[0].responses[0].partitions[0].records or b"")
+    answer = read[0]
+    assert isinstance(answer, messages.FetchResponse)
+    records = bytes(answer.responses[0].partitions[0].records or b"")
     end = batches_of(records)[-1].next_offset if records else 3
     assert records == bytes_between(log, 3, end)
     story.settle()

@@ -162,7 +162,7 @@ def cold(world: World) -> World:
 
 
 def values(part: messages.PartitionData) -> list[bytes]:
-    return [record.value or b"" for record in read_records(part.records or b"")]
+    return [record.value or b"" for record in read_records(memoryview(part.records or b""))]
 
 
 def test_a_cold_fetch_is_answered_when_the_disk_has_been_read(cold: World) -> None:
@@ -190,6 +190,7 @@ def test_a_read_that_fails_is_a_storage_error_of_its_partition(cold: World) -> N
     cold.hold_reads(leader)
     assert fetched(cold, wish(7)) == []
     (answer,) = cold.fail_reads(leader)
+    assert isinstance(answer, messages.FetchResponse)
     assert answer.responses[0].partitions[0].error_code == errors.KAFKA_STORAGE_ERROR.number
 
 

@@ -58,7 +58,7 @@ def packed(
         )
         for name, partitions in topics
     ]
-    return pack_fetch(version, -5, error, rows, stable=stable)  # type: ignore[return-value]
+    return pack_fetch(version, -5, error, rows, stable=stable)
 
 
 def _parts(records: bytes) -> list[memoryview]:
