@@ -20,7 +20,7 @@ from cluster.core.append import Append
 from cluster.core.calls import Call
 from cluster.core.group import NEVER, Group
 from cluster.core.group_shard import Shard
-from cluster.core.group_state import GroupSettings
+from cluster.core.group_state import GroupSettings, State
 from cluster.core.hosted import Appended, Find, Led
 from cluster.core.image import Image
 from cluster.core.members import Client, Wish, refused_join, refused_sync
@@ -303,6 +303,15 @@ class Groups:
         return sum(shard.offset_count for shard in self.shards.values())
 
     # -- figures ------------------------------------------------------------------------------
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many groups are in each state."""
+        counts = {state.value: 0 for state in State}
+        for shard in self.shards.values():
+            for group in shard.groups.values():
+                counts[group.state.value] += 1
+        return counts
 
     @property
     def rebalances(self) -> int:
