@@ -159,7 +159,7 @@ class Broker:
         self._alarm = Alarm(loop, lambda: self.deliver(events.Tick()))
         self._malformed = 0
         self._serving: asyncio.Task[None] | None = None
-        self._controllers_begun = 0
+        self._controllers_begun = self._damage_found = 0
 
     # -- from start to end --------------------------------------------------------------------
 
@@ -247,6 +247,9 @@ class Broker:
         self._alarm.set(self.node.next_deadline_ms())
         if self._serving is None and self.node.serving:
             self._serving = self._loop.create_task(self._begin())
+        if self._damage_found != self.node.scrubber.found:
+            self._damage_found = self.node.scrubber.found
+            log.error("stored bytes have gone bad: `oncelog log verify` says where")
         if self._controllers_begun != self.node.controllers_begun:
             self._controllers_begun = self.node.controllers_begun
             log.info("this broker is the controller now")

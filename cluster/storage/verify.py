@@ -177,7 +177,7 @@ class ReplicaCheck:
             size, position = self._disk.size(handle), 0
             self.next_offset = max(self.next_offset, base)
             points = _Points(self._entries(base))
-            newest = -1
+            newest, sound = -1, True
             while position < size:
                 walk = walk_batches(
                     self._disk, handle, position, self.next_offset,
@@ -196,9 +196,11 @@ class ReplicaCheck:
                 if not reason:
                     break
                 yield Finding(path, position, REASONS[reason])
+                sound = False
                 position = self._past(handle, position, size)
             yield from points.rest(self._path(base, names.INDEX), position)
-            yield from self._times(base, newest)
+            if sound:
+                yield from self._times(base, newest)
         except DiskError as error:
             yield Finding(path, 0, str(error))
         finally:
@@ -216,6 +218,8 @@ class ReplicaCheck:
         after = self._disk.read(handle, position + header.size, HEADER_BYTES)
         if len(after) == HEADER_BYTES and read_header(after).base_offset >= self.next_offset:
             self.next_offset = read_header(after).base_offset
+        elif len(after) < HEADER_BYTES and 0 < header.record_count == header.last_offset_delta + 1:
+            self.next_offset += header.record_count  # the last one, and its length is believed
         return position + header.size
 
     def _whole(self, path: str, data: bytes, at: int, end: int) -> Found:
