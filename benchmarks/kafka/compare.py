@@ -23,6 +23,8 @@ from benchmarks.kafka.measures import Entrant, Figures, Measure, Sizes
 from benchmarks.kafka.ours import Ours
 from benchmarks.kafka.system import System
 
+STEPS: tuple[Measure, ...] = (measures.bulk, measures.singles, measures.latency)
+
 
 class Results:
     """Every figure of every round, by entrant and name."""
@@ -87,18 +89,19 @@ async def _idle(results: Results, entrants: list[Entrant], idle_s: float) -> Non
 
 
 async def _warm_up(entrants: list[Entrant], sizes: Sizes) -> None:
-    """Kafka's compilers need many rounds, ours is warm after one."""
-    steps: list[Measure] = [measures.bulk, measures.singles, measures.latency]
+    """Kafka's compilers need a while, ours is warm after one round."""
     for entrant in entrants:
-        rounds = sizes.warm_up if entrant.label == table.KAFKA else min(1, sizes.warm_up)
-        for _ in range(rounds):
-            for step in steps:
+        end = time.monotonic() + sizes.warm_up_s
+        while time.monotonic() < end:
+            for step in STEPS:
                 await step(entrant, sizes)
+            if entrant.label != table.KAFKA:
+                break
 
 
 async def _rounds(results: Results, entrants: list[Entrant], sizes: Sizes) -> None:
     for number in range(sizes.rounds):
-        for step in (measures.bulk, measures.singles, measures.latency):
+        for step in STEPS:
             for entrant in entrants:
                 results.add(entrant.label, await step(entrant, sizes))
         print(f"round {number + 1} of {sizes.rounds}", flush=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import subprocess
 import sysconfig
 from functools import cache
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import confluent_kafka
+
+from cluster.testing.process import die_with_parent
 
 HERE = Path(__file__).parent
 BUILD = HERE.parents[1] / "build" / "kafka"
@@ -90,7 +93,11 @@ def _told(settings: dict[str, str]) -> list[str]:
 
 async def _run(*arguments: str) -> Loaded:
     process = await asyncio.create_subprocess_exec(
-        program(), *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        program(),
+        *arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=die_with_parent(signal.SIGKILL),
     )
     try:
         out, err = await asyncio.wait_for(process.communicate(), WITHIN_S)

@@ -48,7 +48,7 @@ class Sizes(NamedTuple):
     rate: int
     rate_s: int
     rounds: int
-    warm_up: int
+    warm_up_s: float
     kills: int
     kafka_kills: int
     gap_s: int
@@ -61,7 +61,7 @@ FULL = Sizes(
     rate=2_000,
     rate_s=5,
     rounds=5,
-    warm_up=12,
+    warm_up_s=60.0,
     kills=5,
     kafka_kills=2,
     gap_s=20,
@@ -73,7 +73,7 @@ SMOKE = Sizes(
     rate=200,
     rate_s=1,
     rounds=1,
-    warm_up=0,
+    warm_up_s=0.0,
     kills=1,
     kafka_kills=0,  # Kafka takes ten seconds to notice
     gap_s=4,
