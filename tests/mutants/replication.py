@@ -42,6 +42,12 @@ def table_ahead(patch: Patch) -> None:
 
 @mutant("2 waiters", "waiting requests outlive the leader's term", seeds=0)
 def waiters_survive(patch: Patch) -> None:
+    class Lasting(Term):
+        """Requests whose time does not run out before the later term comes to them."""
+
+        def expire(self, now_ms: int) -> None:
+            pass
+
     kept: dict[int, Any] = {}
     end = patch.set(Leader, "end_term", None)
 
@@ -54,9 +60,10 @@ def waiters_survive(patch: Patch) -> None:
 
     def begun(self: Leader, replica: Replica, *rest: Any) -> None:
         begin(self, replica, *rest)
+        lane, answers = self.term.lane, self._around.out.answers
         old = kept.pop(id(replica), None)
-        if old is not None and old.lane is self.term.lane:
-            old.owner, old.look, self.term = self, self._state, old
+        self.term = Lasting(lane, answers) if old is None or old.lane is not lane else old
+        self.term.owner, self.term.look = self, self._state
 
     patch.set(Leader, "__init__", begun)
     patch.set(Leader, "end_term", end_term)
