@@ -51,6 +51,7 @@ HELPERS = sorted(name for name in CONTENTS if not name.endswith(".log"))
 BATCHES = b"".join(CONTENTS[name] for name in sorted(CONTENTS) if name.endswith(".log"))
 
 
+@st.composite
 def changed(draw: st.DrawFn, data: bytes) -> bytes:
     """Bytes close to these: cut, grown, or with some of them changed."""
     grown = bytearray(data[: draw(st.integers(0, len(data)))] + draw(st.binary(max_size=20)))
@@ -64,7 +65,7 @@ def changed(draw: st.DrawFn, data: bytes) -> bytes:
 def ruined(draw: st.DrawFn) -> tuple[str, bytes]:
     """A helper file and what stands in it now."""
     name = draw(st.sampled_from(HELPERS))
-    return name, changed(draw, CONTENTS[name]) if draw(st.booleans()) else draw(ANY_BYTES)
+    return name, draw(changed(CONTENTS[name])) if draw(st.booleans()) else draw(ANY_BYTES)
 
 
 def copy_of_whole() -> Replica:
@@ -146,7 +147,7 @@ def test_damaged_batches_are_never_read_as_sound_ones(data: st.DataObject) -> No
 def test_looking_at_ruined_files_ends_in_findings(name: str, data: st.DataObject) -> None:
     replica = copy_of_whole()
     path = f"t-0/{name}"
-    write_file(replica.disk, path, changed(data.draw, CONTENTS[name]), sync=True)
+    write_file(replica.disk, path, data.draw(changed(CONTENTS[name])), sync=True)
     shown = [*dump(replica.disk, path, content=True)]
     assert shown or not read_file(replica.disk, path) or name.endswith("index")
     for item in ReplicaCheck(replica.disk, "t-0", deep=True, gaps=False).run():

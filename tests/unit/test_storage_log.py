@@ -124,9 +124,10 @@ def test_a_cut_below_the_journal_is_taken_back_by_replay(replica: Replica) -> No
     replica.log.advance_high_watermark(90)
     assert replica.log.table.journal_start == 90
     replica.log.truncate(47, 0)
-    assert replica.log.rebuilding
-    while replica.log.rebuilding:
-        replica.log.rebuild(1)
+    pieces = 0
+    while replica.log.rebuild(1):
+        pieces += 1
+    assert pieces > 0
     expected = ProducerTable()
     whole = replica.contents()
     expected.apply_run(whole, 0, len(whole))
