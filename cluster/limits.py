@@ -33,7 +33,7 @@ GAP_ANSWERS_MAX = 5  # answers 45 that only a deposed leader explains before a b
 TOPIC_NAME_LENGTH_MAX = 249  # characters: directory name limit 255 minus "-" and five digits
 PARTITIONS_PER_TOPIC_MAX = 10_000  # one create request must not exhaust files and memory
 TOPICS_PER_REQUEST_MAX = 1_000  # topics one admin request may name
-REPLICAS_PER_BROKER_MAX = 12_000  # replicas: each keeps a file open, and what nobody closes adds up
+REPLICAS_PER_BROKER_MAX = 12_000  # replicas: each is 10 KB of memory when idle
 REPLICAS_MAX = 15  # replicas of a partition: the in-sync set is one small value in the store
 
 # Between brokers
@@ -71,6 +71,7 @@ READ_POOL_BYTES = 16 * 1024 * 1024  # bytes of read buffers kept for the next re
 INDEX_BYTES_AT_ONCE = 16 * 1024  # bytes of an index looked at in place: larger ones are loaded
 SCAN_WINDOW_BYTES = 4 * 1024 * 1024  # bytes read at once to check or replay a segment
 INDEX_BYTES_MAX = 10 * 1024 * 1024  # bytes of an index file, then a segment is full: as Kafka's
+OPEN_FILES_MAX = 1_000  # segment files one broker keeps open; more only while bytes are unsynced
 OPEN_SEGMENTS_MAX = 4  # files per log held open only for reading; the active one comes on top
 CUT_BYTES_KEPT = 64 * 1024 * 1024  # bytes kept of what one cut took from the end of a segment
 CUTS_KEPT = 2  # cuts per log of which the bytes are kept: the newest, and the one before

@@ -196,6 +196,8 @@ class Controller:
         return found
 
     def _close_elections(self, now_ms: int) -> None:
+        if not self._elections:
+            return
         load = self._load()
         conditions: list[tuple[str, int]] = []
         puts: list[Put] = []

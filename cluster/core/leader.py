@@ -11,7 +11,6 @@ a follower cannot continue with is not pushed to it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -50,7 +49,7 @@ class Leader:
         self.epoch = record.value.leader_epoch
         self.followers = Followers()
         self.deletions = Deletions()
-        self._internal: deque[tuple[int, Callable[[int], None]]] = deque()
+        self._internal: list[tuple[int, Callable[[int], None]]] = []
         """(end, done) of the broker's own batches that are not committed, in order."""
         self.began_ms = now_ms
         self._around = around
@@ -59,7 +58,7 @@ class Leader:
         self._suspected: set[int] = set()
         self._rested = False
         """Nothing was under way at the last look, which may be long ago."""
-        self._silent: frozenset[int] = frozenset()
+        self._silent: tuple[int, ...] = ()
         """Members that lagged at the last look: some have to stay in the set all the same."""
         self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
@@ -396,7 +395,7 @@ class Leader:
         self.term.reached(own_end, replica.high_watermark)
         if moved:
             while self._internal and self._internal[0][0] <= replica.high_watermark:
-                self._internal.popleft()[1](0)
+                self._internal.pop(0)[1](0)
         if self.term.asking:
             self.term.confirmed(self.followers.heard_by(quorum.counting, self.term.asking))
         if self.deletions:
@@ -440,7 +439,7 @@ class Leader:
         self._change.look(now_ms)
         others = [node for node in self.record.value.isr if node != self._around.node_id]
         absent = [node_id for node_id in others if self._absent(node_id, end, now_ms)]
-        self._silent = frozenset(absent)
+        self._silent = tuple(absent)
         for node_id in absent:
             self._change.propose(insync.left(self.record.value, node_id, self.replica.min_insync))
         for follower in self.followers.streams():
@@ -489,6 +488,6 @@ class Leader:
             self.close_stream(node_id)
         self.term.fail(error)
         self.deletions.fail(error)
-        internal, self._internal = self._internal, deque()
+        internal, self._internal = self._internal, []
         for _, done in internal:
             done(error)

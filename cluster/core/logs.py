@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 
 from cluster.core.image import PartitionId
 from cluster.core.records import TopicRecord
-from cluster.limits import BATCH_BYTES_MAX, READ_MEMORY_BYTES
+from cluster.limits import BATCH_BYTES_MAX, OPEN_FILES_MAX, READ_MEMORY_BYTES
 from cluster.storage import checkpoint, names
 from cluster.storage.budget import Budget
 from cluster.storage.disk import Disk, DiskError, read_file, replace_file
 from cluster.storage.log import Log
+from cluster.storage.pinned import OpenFiles
 from cluster.storage.recover import Opening, Recovery
 from cluster.storage.settings import LogConfig
 
@@ -68,6 +69,7 @@ class Logs:
     clean_start: bool = False
     budget: Budget = field(default_factory=lambda: Budget(READ_MEMORY_BYTES))
     """Memory for readers, over all logs."""
+    files: OpenFiles = field(default_factory=lambda: OpenFiles(OPEN_FILES_MAX))
     recoveries: list[tuple[str, Recovery]] = field(default_factory=list)
     opened_logs: int = 0
     opened_bytes: int = 0

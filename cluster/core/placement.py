@@ -261,7 +261,7 @@ class Replicas:
 
     def _add(self, key: PartitionId, topic: TopicRecord, opened: OpenLog) -> Partition:
         self._token += 1
-        opened.log.share(self._logs.budget)
+        opened.log.share(self._logs.budget, self._logs.files)
         replica = Replica(topic, key[1], opened.log, self._token, opened.high_watermark)
         partition = Partition(replica, self._around)
         self._partitions[key] = partition

@@ -12,7 +12,6 @@ expiration time, and it stays at most a `SAMPLES`-th part of it longer.
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import islice
 
 from _fastseq.batch import collapse_batch, expire_batch
@@ -29,7 +28,7 @@ class Sweep:
     def __init__(self, end: int, now_ms: int, expiration_ms: int) -> None:
         """The term begins with a log that ends at `end`."""
         self.expire_after(expiration_ms)
-        self._samples: deque[tuple[int, int]] = deque([(now_ms, end)])
+        self._samples = [(now_ms, end)]  # a list: ten thousand idle terms have one
         self._cutoff = 0
         self.times = AppendTimes(end, now_ms)
 
@@ -74,7 +73,7 @@ class Sweep:
             cutoff = self._samples[0][1]
             if len(self._samples) == 1:
                 break
-            self._samples.popleft()
+            del self._samples[0]
         return cutoff
 
 

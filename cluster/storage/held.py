@@ -24,6 +24,7 @@ from cluster.storage.damage import Damage, Place
 from cluster.storage.disk import EIO, Buffer, Disk, DiskError, replace_file
 from cluster.storage.epoch_file import EpochFile
 from cluster.storage.epochs import Epochs
+from cluster.storage.pinned import OpenFiles
 from cluster.storage.repair import Damaged
 from cluster.storage.replay import Rebuild
 from cluster.storage.retention import Retention
@@ -83,11 +84,12 @@ class HeldLog:
         self.states = States(disk, directory, segments, snapshots)
         self._retention = Retention(disk, directory, segments, snapshots)
 
-    def share(self, budget: Budget) -> None:
-        """Keep no more in memory for readers than this leaves, with the other logs of a broker."""
+    def share(self, budget: Budget, files: OpenFiles | None = None) -> None:
+        """Keep no more in memory for readers, and no more files open, than this leaves with the
+        other logs of a broker."""
         self._tail.clear()
         self._tail = Tail(self.config.tail_bytes, budget)
-        self._segments.share(budget)
+        self._segments.share(budget, files)
 
     # -- positions
 

@@ -52,6 +52,7 @@ class Segment:
         self.base_offset = base_offset
         self.next_offset = base_offset
         self.size = 0
+        self._sized = False
         self.torn = False
         self.created_ms = 0
         self.first_timestamp = -1
@@ -78,11 +79,10 @@ class Segment:
             self._reader.forget()
 
     def open(self, *, create: bool = False) -> int:
-        """The handle; opening the file tells its size."""
-        if self.file.is_open:
-            return self.file.open()
+        """The handle; opening the file for the first time tells its size."""
         handle = self.file.open(create=create)
-        self.size = self._disk.size(handle)
+        if not self._sized:
+            self.size, self._sized = self._disk.size(handle), True
         return handle
 
     def create(self, now_ms: int) -> None:

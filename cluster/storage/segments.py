@@ -18,6 +18,7 @@ from cluster.limits import OPEN_SEGMENTS_MAX
 from cluster.storage.budget import Budget
 from cluster.storage.disk import Disk, DiskError
 from cluster.storage.names import LOG, offset_of
+from cluster.storage.pinned import OpenFiles
 from cluster.storage.segment import Segment
 from cluster.storage.settings import LogConfig
 
@@ -33,6 +34,7 @@ class Segments:
         self._hidden: list[Segment] = []
         self._idle: dict[int, Segment] = {}  # read before, oldest use first
         self._budget: Budget | None = None
+        self._files: OpenFiles | None = None
 
     def load(self) -> None:
         """Find the files; each segment but the last ends where the next begins."""
@@ -45,13 +47,18 @@ class Segments:
     def _segment(self, base_offset: int) -> Segment:
         segment = Segment(self._disk, self._directory, base_offset, self._config)
         segment.budget = self._budget
+        if self._files is not None:
+            segment.file.share(self._files)
         return segment
 
-    def share(self, budget: Budget) -> None:
-        """What readers keep in memory of these segments counts in this budget."""
-        self._budget = budget
+    def share(self, budget: Budget, files: OpenFiles | None) -> None:
+        """What readers keep in memory of these segments counts in this budget, what is open here
+        among these files."""
+        self._budget, self._files = budget, files
         for segment in self._segments:
             segment.budget = budget
+            if files is not None:
+                segment.file.share(files)
 
     def __len__(self) -> int:
         return len(self._segments)

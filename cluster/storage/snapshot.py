@@ -30,7 +30,7 @@ class Snapshots:
         names = disk.list(directory)
         self._windows = [at for name in names if (at := offset_of(name, WINDOWS)) is not None]
         self._kafka = [at for name in names if (at := offset_of(name, SNAPSHOT)) is not None]
-        self._proved: set[int] = set()
+        self._proved: dict[int, None] = {}
         self.lost = False
         """The last load of a log that lacks its beginning found nothing to begin with."""
 
@@ -40,7 +40,7 @@ class Snapshots:
         The oldest stays, the SNAPSHOTS_KEPT newest, and those of the offsets in `keep`.
         """
         offset = table.next_offset
-        self._proved.discard(offset)
+        self._proved.pop(offset, None)
         # Listed before they are there: a half-written pair must be found when the log is cut.
         self._windows = sorted({*self._windows, offset})
         self._kafka = sorted({*self._kafka, offset})
@@ -66,7 +66,7 @@ class Snapshots:
         finally:
             self._disk.close(handle)
         self._disk.sync_directory(self._directory)
-        self._proved.add(offset)
+        self._proved[offset] = None
         return True
 
     def _write(self, offset: int, suffix: str, data: bytes, *, sync: bool) -> None:
@@ -127,7 +127,7 @@ class Snapshots:
 
     def _drop(self, windows: list[int], kafka: list[int]) -> bool:
         for offset in windows:
-            self._proved.discard(offset)
+            self._proved.pop(offset, None)
             self._remove(segment_file(self._directory, offset, WINDOWS))
             self._windows.remove(offset)
         for offset in kafka:

@@ -4,7 +4,8 @@ Owns: the segments with bytes not known to be durable, the requests handed to sy
 log's generation (rule 8 of docs/protocol.md).
 
 Invariants: `synced_end` moves only over a contiguous run of synced segments; a result of an older
-generation moves nothing; a segment is pinned while it is listed here or a request for it is out.
+generation moves nothing; a segment is pinned while bytes of it are unsynced or a request for it is
+out.
 """
 
 from __future__ import annotations
@@ -28,12 +29,18 @@ class SyncRequest(msgspec.Struct, frozen=True, gc=False):
 class _Unsynced:
     """A segment with its offsets written and synced so far."""
 
-    __slots__ = ("in_flight", "segment", "synced", "written")
+    __slots__ = ("in_flight", "pinned", "segment", "synced", "written")
 
     def __init__(self, segment: Segment, next_offset: int) -> None:
         self.segment = segment
         self.synced = self.written = next_offset
-        self.in_flight = False
+        self.in_flight = self.pinned = False
+
+    def let_go(self) -> None:
+        """Nothing written waits for a sync through this file any more."""
+        if self.pinned:
+            self.pinned = False
+            self.segment.file.unpin()
 
 
 class SyncBook:
@@ -48,12 +55,15 @@ class SyncBook:
 
     def add(self, segment: Segment, next_offset: int) -> None:
         """A new active segment, durable up to `next_offset`."""
-        segment.file.pin()
         self._entries.append(_Unsynced(segment, next_offset))
 
     def wrote(self, next_offset: int) -> None:
         """The active segment has grown."""
-        self._entries[-1].written = next_offset
+        entry = self._entries[-1]
+        entry.written = next_offset
+        if not entry.pinned:
+            entry.pinned = True
+            entry.segment.file.pin()
 
     def requests(self, *, active: bool) -> list[SyncRequest]:
         """Requests for what is unsynced and not in flight; without `active`, of rolled ones only.
@@ -117,11 +127,13 @@ class SyncBook:
     def close(self) -> None:
         """Let go of every segment; those with a request out close when it comes back."""
         for entry in self._entries:
-            entry.segment.file.unpin()
+            entry.let_go()
 
     def _advance(self) -> bool:
         entries, before = self._entries, self.synced_end
         while len(entries) > 1 and entries[0].synced == entries[0].written:
-            entries.pop(0).segment.file.unpin()
+            entries.pop(0).let_go()
+        if entries[-1].synced == entries[-1].written:
+            entries[-1].let_go()  # an idle log needs no file open
         self.synced_end = entries[0].synced
         return self.synced_end > before

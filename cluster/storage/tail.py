@@ -39,13 +39,16 @@ def _base_offset(piece: _Piece) -> int:
     return piece.base_offset
 
 
+_NOTHING: deque[_Piece] = deque()  # of every tail that holds nothing; an idle log has no more
+
+
 class Tail:
     """A suffix of the log, at most `bytes_max` bytes (the newest piece always fits)."""
 
     def __init__(self, bytes_max: int, budget: Budget | None = None) -> None:
         self._bytes_max = bytes_max
         self._budget = Budget(READ_MEMORY_BYTES) if budget is None else budget
-        self._pieces: deque[_Piece] = deque()
+        self._pieces = _NOTHING
         self._bytes = 0
 
     @property
@@ -55,6 +58,8 @@ class Tail:
 
     def add(self, data: memoryview, base_offset: int) -> None:
         """Hold a run that was just written, and let the oldest go."""
+        if self._pieces is _NOTHING:
+            self._pieces = deque()
         pieces, size = self._pieces, len(data)
         last = pieces[-1] if pieces else None
         if last is not None and last.used + size <= len(last.buffer):
@@ -76,7 +81,7 @@ class Tail:
 
     def let_go(self) -> None:
         """Other logs need the memory more."""
-        self._pieces.clear()
+        self._pieces = _NOTHING
         self._bytes = 0
 
     def read(self, offset: int, max_bytes: int, limit_offset: int) -> Sequence[memoryview]:
