@@ -83,6 +83,8 @@ class SqlOffsets:
         """Note in the present transaction that these records were dealt with.
 
         OffsetsMoved when another process has done so, or more: roll the transaction back.
+        After a rollback of the application's own, `load` and `assign` again: what was taken back
+        is not read a second time by itself.
         """
         where = (fetched.topic, fetched.partition)
         after, before = fetched.records[-1].offset + 1, self._known.get(where)
