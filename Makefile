@@ -59,10 +59,8 @@ sanitize: $(DEV)  ## the extension under ASan and UBSan: its tests, then SECONDS
 	$(PY) tests/sanitize.py $(SECONDS)
 packaging: $(DEV)  ## build the wheel and import it where the sources are not
 	$(PY) -m pytest -m slow tests/tidy/test_packaging.py
-
 clean:  ## remove what was built; .venv stays, without the stamp of its extension
 	rm -rf build dist *.egg-info _fastseq/*.so _fastseq/*.c .*_cache .coverage htmlcov $(BUILT)
-
 # What is needed to run; the extension is compiled once, in place, by the next rule.
 $(RUNTIME): pyproject.toml
 	@.ci/preflight $(PYTHON)
