@@ -1,8 +1,7 @@
-from typing_extensions import Buffer, disjoint_base
+from typing_extensions import Buffer
 
 from _fastseq.workers import Workers
 
-@disjoint_base
 class ReadWorkers(Workers):
     def submit(self, fd: int, token: int, position: int, buffer: Buffer) -> None: ...
     def drain(self) -> list[tuple[int, int, int, int]]: ...
