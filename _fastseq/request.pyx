@@ -5,6 +5,7 @@ it names, then again by whoever serves it. So nothing is done for a request that
 malformed, and memory is asked for once. Every read is bounded by the end of the frame; an array
 cannot have more elements than the frame has bytes. From version 9 on lengths are varints of one
 more than the length, 0 for null, and every struct ends with tagged fields, all of them skipped.
+What follows the message is left alone, as Kafka does.
 """
 
 from libc.stdint cimport INT32_MAX, int16_t, int32_t, int64_t, uint32_t, uint64_t
@@ -158,7 +159,7 @@ cdef void check_topics(Cursor cursor, int64_t elements_max, Request* request) no
         request.part_count += name.parts
         request.name_bytes += name.size
     skip_tags(&cursor)
-    request.topics.bad = cursor.bad or cursor.p != cursor.end
+    request.topics.bad = cursor.bad
 
 
 cdef int request_check(

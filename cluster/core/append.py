@@ -18,7 +18,6 @@ from _fastseq.turn import ABOVE_BOUND, FLOORED, Lane, Turn
 from cluster import errors
 from cluster.core.events import ClientMessage
 from cluster.core.hosted import Appended, Led
-from cluster.core.validate import sound
 from cluster.limits import PRODUCE_WAIT_MS_MAX, WIRE_ELEMENTS_MAX
 from cluster.storage.disk import DiskError
 
@@ -27,12 +26,19 @@ class Append:
     """Appends turn after turn."""
 
     def __init__(
-        self, answers: Answers, routes: hot.Routes, above_bound: Callable[[int], int]
+        self,
+        answers: Answers,
+        routes: hot.Routes,
+        above_bound: Callable[[int], int],
+        sound: Callable[[bytes], bool],
     ) -> None:
-        """`above_bound` gives the error for a producer id that was never handed out."""
+        """`above_bound` gives the error for a producer id that was never handed out, `sound` says
+        whether a compressed batch holds what its header announces.
+        """
         self._turn = hot.ProduceTurn(answers, routes)
         self._own = Turn()
         self._above_bound = above_bound
+        self._sound = sound
         self.above_bound = 0
         self.storage_errors = 0
 
@@ -56,7 +62,7 @@ class Append:
         turn = self._turn
         if turn.deep:
             for number, batch in turn.compressed():
-                if not sound(batch):
+                if not self._sound(batch):
                     turn.refuse_entry(number, errors.INVALID_RECORD.number)
         turn.run(producer_id_bound, wall_ms)
         terms: dict[Lane, Led] = {term.lane: term.owner for term in turn.terms}
