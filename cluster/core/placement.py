@@ -15,7 +15,6 @@ from _fastseq.produce import Routes
 from cluster.core import records
 from cluster.core.attention import Attention
 from cluster.core.defaults import INTERNAL_TOPICS
-from cluster.core.effects import Sync
 from cluster.core.events import Change
 from cluster.core.image import PartitionId
 from cluster.core.logs import Logs, OpenLog
@@ -315,7 +314,7 @@ class Replicas:
         if self._keep_starts(replicas, now_ms) or lowered:
             moved += self._settle_each(now_ms)  # followers wait for this, and deletions
         for replica in replicas:
-            self._sync(replica)
+            replica.ask_syncs(self._around.out)
             if replica.log.rebuilding:
                 self._rebuilding[replica.id] = None
         self._touched.clear()
@@ -342,18 +341,6 @@ class Replicas:
         for replica in moved:
             replica.start_kept = replica.log.start_offset
         return True
-
-    def _sync(self, replica: Replica) -> None:
-        for request in replica.log.next_syncs():
-            self._around.out.sync(
-                Sync(
-                    request.handle,
-                    replica.token,
-                    request.segment_base,
-                    request.generation,
-                    request.end,
-                )
-            )
 
     def look(self, now_ms: int) -> None:
         """The regular look at every replica, and checkpoints when they are due."""

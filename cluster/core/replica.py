@@ -13,6 +13,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from cluster.core.effects import Sync
 from cluster.core.image import Image, PartitionId
 from cluster.core.logs import log_config
 from cluster.core.outbox import Outbox
@@ -127,6 +128,12 @@ class Replica:
         with suppress(DiskError):  # tried again at the next visit
             return self.log.retain(self.high_watermark, now_ms, wall_ms)
         return False
+
+    def ask_syncs(self, out: Outbox, *, idle: bool = False) -> None:
+        """Have a sync worker make durable what is due, or all if the log is idle."""
+        for request in self.log.next_syncs(idle=idle):
+            base, generation = request.segment_base, request.generation
+            out.sync(Sync(request.handle, self.token, base, generation, request.end))
 
     def roll_deleted(self, now_ms: int) -> None:
         """Let the only segment go if all of it is deleted."""

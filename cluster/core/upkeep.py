@@ -65,6 +65,7 @@ class Upkeep:
             and replica.retain(now_ms, now_ms + self._around.wall_offset_ms)
         ):
             self._around.touched[key] = None
+        replica.ask_syncs(self._around.out, idle=True)  # with flush=os it would never be closed
         replica.roll_deleted(now_ms)
         if replica.log.failed:
             partition.stir()

@@ -315,14 +315,15 @@ class Log(HeldLog):
 
     # -- syncing
 
-    def next_syncs(self) -> list[SyncRequest]:
+    def next_syncs(self, *, idle: bool = False) -> list[SyncRequest]:
         """Files with unsynced bytes and no sync in flight; they are in flight from now on.
 
+        With flush="os" the active segment is among them only if the log is said to be `idle`.
         Each must come back through `synced`, also after `close`.
         """
         if self.failed or self.closed or self.damage is not None:
             return []
-        requests = self._book.requests(active=self.config.flush == "batch")
+        requests = self._book.requests(active=idle or self.config.flush == "batch")
         epochs = self._epoch_file.request(self._epochs.entries)
         return requests if epochs is None else [*requests, epochs]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from _fastseq.table import ProducerTable
 from cluster.core.deletions import Deletions
@@ -48,14 +49,14 @@ def begins_without_snapshot(patch: Patch) -> None:
 )
 def deletes_uncommitted(patch: Patch) -> None:
     for name in ("next_start", "all_expired"):
-        before = patch.set(Retention, name, None)
+        patch.set(Retention, name, _hasty(patch.set(Retention, name, None)))
 
-        def hasty(
-            self: Retention, config: LogConfig, _committed: int, *clocks: int, _asked=before
-        ) -> int:
-            return _asked(self, config, EVERYTHING, *clocks)
 
-        patch.set(Retention, name, hasty)
+def _hasty(asked: Any) -> Any:
+    def hasty(self: Retention, config: LogConfig, _committed: int, *clocks: int) -> Any:
+        return asked(self, config, EVERYTHING, *clocks)
+
+    return hasty
 
 
 @mutant(
