@@ -11,18 +11,20 @@ from libc.stdint cimport INT64_MAX, uint32_t, uint64_t
 from _fastseq.entry cimport (
     CELL_SLAB_BITS, NOT_FOUND, PAGE_BITS, SLAB_BITS, Cell, Entry, Pool, Table, cell_at, entry_at,
 )
-from _fastseq.memory cimport pool_close, pool_open, pool_reserve, pool_shrink
+from _fastseq.memory cimport index_shrink, pool_close, pool_open, pool_reserve, pool_shrink
 
 cdef enum:
     MOVED_AT_ONCE = 2_048       # producers: each costs a few lines from memory, together < 1 ms
     CELLS_EACH = 5              # four older batches, and the fields of a transaction
     SPARE = 64
+    SLOTS_MAX = 1 << 14         # of an index that is looked through at once
 
 
 cdef inline bint worth_it(const Table* t) noexcept nogil:
     return (
         t.entries.slab_count > 1 and t.count <= MOVED_AT_ONCE and t.journal_used == 0
-        and t.buried == 0 and t.garbage == NOT_FOUND and t.old.slots == NULL
+        and t.buried == 0 and t.garbage == NOT_FOUND
+        and t.old.slots == NULL and t.index.mask < SLOTS_MAX
         and t.left_entries.slab_count == 0 and t.left_cells.slab_count == 0)
 
 
@@ -80,7 +82,7 @@ cdef void pages_anew(Table* t) noexcept nogil:
 cdef void table_compact(Table* t) noexcept nogil:
     cdef Pool entries
     cdef Pool cells
-    if pool_shrink(&t.left_entries) or pool_shrink(&t.left_cells):
+    if index_shrink(t) or pool_shrink(&t.left_entries) or pool_shrink(&t.left_cells):
         return
     if not worth_it(t):
         return

@@ -153,6 +153,8 @@ cdef struct Table:
     Pool cells
     Pool left_entries           # what a compaction left behind, given back slab by slab
     Pool left_cells
+    char* left_index            # an index of the past, given back from its end
+    size_t left_size
     Index index
     Index old                   # being moved into `index`; no slots when nothing moves
     uint32_t move_origin        # where that began: a place after an empty slot

@@ -25,6 +25,12 @@ cdef int64_t pool_bytes(const Pool* pool) noexcept nogil
 # Bytes in use for producers: entries, cells, index, floors; the journal is bounded by itself.
 cdef int64_t table_bytes(const Table* t) noexcept nogil
 
+# Gives back a piece of an index of the past; False if there is none.
+cdef bint index_shrink(Table* t) noexcept nogil
+
+# Lets the index grow or shrink as `wanted` producers need, as far as `more` batches pay for.
+cdef int index_reserve(Table* t, uint64_t wanted, uint64_t more) noexcept nogil
+
 # Takes back at most so many producers that are gone for good.
 cdef void garbage_free(Table* t, uint64_t most) noexcept nogil
 

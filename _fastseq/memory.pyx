@@ -63,6 +63,8 @@ cdef void table_close(Table* t) noexcept nogil:
     pool_close(&t.cells)
     pool_close(&t.left_entries)
     pool_close(&t.left_cells)
+    if t.left_size > 0:
+        munmap(t.left_index, t.left_size)
     index_close(&t.index)
     index_close(&t.old)
     free(t.oldest)
@@ -235,6 +237,28 @@ cdef void index_close(Index* index) noexcept nogil:
     index.slots = NULL
 
 
+# A large index is given back piece by piece.
+cdef void index_leave(Table* t) noexcept nogil:
+    cdef size_t size = (<size_t>t.old.mask + 1) * sizeof(uint64_t)
+    if size < HUGE_PAGE:
+        index_close(&t.old)
+        return
+    if t.left_size > 0:
+        munmap(t.left_index, t.left_size)
+    t.left_index = <char*>t.old.slots
+    t.left_size = size
+    t.old.slots = NULL
+
+
+cdef bint index_shrink(Table* t) noexcept nogil:
+    cdef size_t piece = min(t.left_size, <size_t>HUGE_PAGE)
+    if piece == 0:
+        return False
+    t.left_size -= piece
+    munmap(t.left_index + t.left_size, piece)
+    return True
+
+
 # From now on the index moves, run of slots by run, into one of other size. It begins after an
 # empty slot and stops at one, so no run is ever cut.
 cdef int move_begin(Table* t, int bits) noexcept nogil:
@@ -271,7 +295,7 @@ cdef void move_on(Table* t, uint64_t places) noexcept nogil:
         t.index.slots[place] = slot
         source[0] = 0
     if t.moved >= size:
-        index_close(&t.old)
+        index_leave(t)
         settle(t.index.slots, (<size_t>t.index.mask + 1) * sizeof(uint64_t))
 
 
@@ -296,7 +320,9 @@ cdef int index_reserve(Table* t, uint64_t wanted, uint64_t more) noexcept nogil:
         return 0
     if bits > 31 or move_begin(t, bits) < 0:
         return -1
-    if size <= SLOTS_AT_ONCE or t.count == 0:
+    if t.count == 0:
+        index_leave(t)          # nothing to move
+    elif size <= SLOTS_AT_ONCE:
         move_on(t, size)
     return 0
 

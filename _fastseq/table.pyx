@@ -14,7 +14,7 @@ from collections import namedtuple
 
 from cpython.buffer cimport Py_buffer, PyBuffer_Release
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint32_t
+from libc.stdint cimport INT32_MAX, INT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 
 from _fastseq.args cimport acquire, integer, window_end
 from _fastseq.batch cimport crc_right
@@ -35,8 +35,8 @@ from _fastseq.layout cimport (
     MARKER_ABORT, MARKER_COMMIT, Header, header_fault, header_next_offset,
 )
 from _fastseq.memory cimport (
-    entry_size, garbage_free, pool_bytes, table_bytes, table_clear, table_close, table_open,
-    table_reserve,
+    entry_size, garbage_free, index_reserve, pool_bytes, table_bytes, table_clear, table_close,
+    table_open, table_reserve,
 )
 from _fastseq.records cimport control_type
 from _fastseq.state cimport table_append, table_mark
@@ -45,7 +45,8 @@ from _fastseq.undo cimport table_rollback, table_trim
 cdef enum:
     JOURNAL_ENTRIES = 65_536            # 4 MB a partition at most
     JOURNAL_ENTRIES_MAX = 1 << 24
-    TIDIED_AT_ONCE = 2_048              # about half a millisecond
+    TIDIED_AT_ONCE = 1_024              # a quarter of a millisecond
+    MOVED_AT_ONCE = 256                 # batches' worth of the index
     OFFSET_OUT_OF_RANGE = 1
     CORRUPT_MESSAGE = 2
     UNKNOWN_LEADER_EPOCH = 75
@@ -379,6 +380,8 @@ cdef class ProducerTable:
     def tidy(self):
         """Give back a little of what expired producers held; to be called now and then."""
         garbage_free(&self.state, TIDIED_AT_ONCE)
+        # Without memory for a smaller index the larger one stays.
+        index_reserve(&self.state, <uint64_t>self.state.count + self.state.buried, MOVED_AT_ONCE)
         table_compact(&self.state)
 
     def trim(self, offset):

@@ -191,7 +191,7 @@ def test_memory_of_a_mass_expiry_is_given_back_and_nothing_else_changes() -> Non
     table.tidy()
     assert table.reserved_bytes == full, "the expiry may still be undone"
     table.trim(table.next_offset)
-    for _ in range(100):
+    for _ in range(300):
         table.tidy()
     assert table.reserved_bytes < full / 20
     assert (table.dump(), table.dump_kafka(), table.digest, table.entries()) == before
