@@ -1,5 +1,6 @@
-"""Questions about groups, and their deletion: FindCoordinator, DescribeGroups, ListGroups,
-DeleteGroups.
+"""Questions about groups, and their deletion, answered by whoever coordinates them.
+
+Serves FindCoordinator, DescribeGroups, ListGroups and DeleteGroups.
 
 Owns the answers from the image (who coordinates) and from the shards led here. A group that nobody
 has heard of is described as dead, without an error, as Kafka does.

@@ -1,5 +1,8 @@
-"""Membership of consumer groups: FindCoordinator (10), JoinGroup (11), Heartbeat (12),
-LeaveGroup (13), SyncGroup (14), DescribeGroups (15), ListGroups (16) and DeleteGroups (42)."""
+"""Requests and responses of consumer groups' membership.
+
+FindCoordinator (10), JoinGroup (11), Heartbeat (12), LeaveGroup (13), SyncGroup (14),
+DescribeGroups (15), ListGroups (16) and DeleteGroups (42).
+"""
 
 from __future__ import annotations
 
