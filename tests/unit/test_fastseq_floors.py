@@ -162,7 +162,7 @@ def test_collapses_are_undone_one_by_one_however_many_there_were() -> None:
     def apply(made: bytes) -> None:
         table.apply(struct.pack(">q", table.next_offset) + made[8:])
 
-    states = []
+    states: list[tuple[int, bytes, int]] = []
     for number in range(32_800):
         if number in (1, 16_000, 32_764, 32_765, 32_766, 32_767, 32_799):
             apply(batch.fence_batch(20, number % 100))

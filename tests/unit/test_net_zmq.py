@@ -276,7 +276,7 @@ async def test_closing_inside_a_callback_is_safe(closing: Closing) -> None:
 async def test_what_a_client_does_not_read_is_dropped_beyond_a_bound_and_counted() -> None:
     loop, inbox = asyncio.get_running_loop(), Inbox()
     router = RouterEndpoint(loop, "127.0.0.1:0", on_turn=inbox.routed, queue_messages=10)
-    client = zmq.Context.instance().socket(zmq.DEALER)
+    client: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.DEALER)
     client.set(zmq.RCVHWM, 1)
     client.set(zmq.LINGER, 0)
     client.connect(f"tcp://{router.endpoint}")
