@@ -71,7 +71,7 @@ class HeldLog:
         self._segments = segments
         self._snapshots = snapshots
         self._epochs = epochs
-        self._epoch_file = EpochFile(disk, directory)
+        self._epoch_file = EpochFile(disk, directory, None if damage else epochs.entries)
         self._start_offset = segments.start_offset
         self._book = SyncBook(segments.active, segments.next_offset)
         self._rebuild = Rebuild(table, snapshots, segments)
@@ -200,7 +200,7 @@ class HeldLog:
         return self._epochs.last_epoch
 
     def assign_epoch(self, epoch: int, start_offset: int) -> None:
-        """Begin a leader epoch; the file follows, the first batch of it says so at once."""
+        """Begin a leader epoch; its first batch says so at once, and the file follows that."""
         if self._epochs.assign(epoch, start_offset):
             self._epoch_file.grown()
 
@@ -213,8 +213,8 @@ class HeldLog:
         return self._epochs.end_of(epoch, self.next_offset)
 
     def _truncate_epochs(self, offset: int) -> None:
-        if self._epochs.truncate(offset):
-            self._write_epochs()
+        self._epochs.truncate(offset)
+        self._epoch_file.cut(self._epochs.entries, offset)
 
     def _write_epochs(self) -> None:
         self._epoch_file.replace(self._epochs.entries)

@@ -324,7 +324,7 @@ class Log(HeldLog):
         if self.failed or self.closed or self.damage is not None:
             return []
         requests = self._book.requests(active=idle or self.config.flush == "batch")
-        epochs = self._epoch_file.request(self._epochs.entries)
+        epochs = self._epoch_file.request(self._epochs.entries, self.next_offset)
         return requests if epochs is None else [*requests, epochs]
 
     def synced(self, segment_base: int, generation: int, end: int, errno: int) -> bool:
@@ -353,7 +353,7 @@ class Log(HeldLog):
         with self._failed_on_error():
             self._book.sync_through(self._segments.active)
         self._segments.active.write_index()
-        self._epoch_file.settle(self._epochs.entries)
+        self._epoch_file.settle(self._epochs.entries, self.next_offset)
         self._snapshots.take(self.table, self._segments.bases, sync=True)
 
     def close(self, *, clean: bool) -> None:

@@ -32,7 +32,6 @@ class Replica:
         self.open()
         self.log.lane.leader_epoch = 0
         self.log.assign_epoch(0, 0)
-        self.sync()  # of the epoch file: what follows is of the data
 
     def open(self, *, clean: bool = False, recovery_point: int = 0) -> Log:
         self.log, self.recovery = open_log(
