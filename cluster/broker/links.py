@@ -3,7 +3,8 @@
 Owns: one DEALER per incarnation of another broker, made and closed as the machine says, and the
 telling apart of what arrives on the broker's ROUTER. Messages to a peer leave on its DEALER as a
 header frame, and a data frame where there is data; its own arrive on the ROUTER under an identity
-that begins with 1, since those that the ROUTER gives to clients begin with 0.
+that begins with 1, since those that the ROUTER gives to clients begin with 0. A client that names
+itself may not begin with 2, as the addresses of the listener for Kafka's clients do.
 
 A client's message holds one request in each frame, gathered by whoever sent it.
 
@@ -27,6 +28,7 @@ from cluster.core.events import (
     PeerDisconnected,
 )
 from cluster.limits import GATHERED_FRAMES_MAX
+from cluster.net.kafka import TCP
 from cluster.net.zmq import DealerEndpoint, RoutedMessage
 
 if TYPE_CHECKING:
@@ -127,7 +129,7 @@ def sort(messages: Sequence[RoutedMessage]) -> Sorted:
                 peers.append((bytes(frames[0]), frames[1] if len(frames) == 2 else b""))
             else:
                 malformed += 1
-        elif len(frames) <= GATHERED_FRAMES_MAX:
+        elif identity[0] != TCP and len(frames) <= GATHERED_FRAMES_MAX:
             clients += [ClientMessage(identity, frame) for frame in frames]
         else:
             malformed += 1

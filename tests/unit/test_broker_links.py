@@ -42,6 +42,11 @@ def test_messages_with_a_wrong_number_of_frames_are_counted() -> None:
     assert sort(messages) == ([], [], 2)
 
 
+def test_client_cannot_name_itself_as_the_other_listener_names_its_connections() -> None:
+    """Its answers would go there, where no such address is known."""
+    assert sort([(b"\x02me", frames(b"1")), (b"\x02" + bytes(16), frames(b"2"))]) == ([], [], 2)
+
+
 def test_client_that_names_itself_is_a_client() -> None:
     _, clients, malformed = sort([(b"me", frames(b"1"))])
     assert malformed == 0
