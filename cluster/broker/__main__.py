@@ -48,7 +48,10 @@ def main(argv: Sequence[str]) -> int:
         failure = _run(serve(config))
     except ConfigError as error:
         return _failed(str(error), 2)
-    except (OncelogError, DirectoryRefused, DiskError, OSError) as error:
+    except OSError as error:
+        what = error.strerror or str(error)
+        return _failed(f"{error.filename}: {what}" if error.filename else what, 1)
+    except (OncelogError, DirectoryRefused, DiskError) as error:
         return _failed(str(error), 1)
     except KeyboardInterrupt:
         return _failed("interrupted", 1)

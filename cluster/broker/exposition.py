@@ -10,6 +10,7 @@ may send and how many there are is bounded.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -41,9 +42,14 @@ class MetricsServer:
     async def start(self, address: str) -> str:
         """Listen on "host:port" and answer the URL to scrape; OSError if that cannot be."""
         host, _, port = address.rpartition(":")
-        self._server = await asyncio.start_server(
-            self._connected, host.strip("[]"), int(port), limit=METRICS_REQUEST_BYTES_MAX
-        )
+        try:
+            self._server = await asyncio.start_server(
+                self._connected, host.strip("[]"), int(port), limit=METRICS_REQUEST_BYTES_MAX
+            )
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else error
+            text = f"cannot listen on {address} for metrics: {why}"
+            raise OSError(error.errno, text) from error
         taken = self._server.sockets[0].getsockname()[1]
         return f"http://{host}:{taken}/metrics"
 

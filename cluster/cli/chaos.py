@@ -13,12 +13,14 @@ from typing import Annotated
 import typer
 
 from cluster.cli.find import Bootstrap, CommandFailed, Directory, addresses, run
+from cluster.errors import RequestError
 
 app = typer.Typer(help="Break a cluster on purpose (allow_faults = true).", no_args_is_help=True)
 
 ClusterDirectory = Annotated[
     Path, typer.Option("--dir", envvar="ONCELOG_DIR", help="Directory given to `oncelog up`.")
 ]
+ALLOW = "end the cluster and start it with `oncelog up --allow-faults`"
 Broker = Annotated[int, typer.Option("--broker", metavar="ID", help="The broker to act on.")]
 
 
@@ -55,7 +57,9 @@ def drop_acks(
 ) -> None:
     """Withhold that many percent of the acks, after the append and the commit."""
     told = run(_drop_acks(addresses(directory, bootstrap), percent, broker))
-    typer.echo(f"dropping {percent} % of the acks of broker {', '.join(map(str, told))}")
+    whose = f"broker{'s' if len(told) > 1 else ''} {', '.join(map(str, told))}"
+    what = f"dropping {percent} % of the acks" if percent else "dropping none of the acks"
+    typer.echo(f"{what} of {whose}")
 
 
 async def _drop_acks(found: list[str], percent: int, broker: int | None) -> list[int]:
@@ -67,7 +71,10 @@ async def _drop_acks(found: list[str], percent: int, broker: int | None) -> list
             raise CommandFailed(f"there is no broker {broker}, only {', '.join(map(str, known))}")
         chosen = known if broker is None else [broker]
         for node_id in chosen:
-            await admin.fault(node_id, "drop-acks", percent=percent)
+            try:
+                await admin.fault(node_id, "drop-acks", percent=percent)
+            except RequestError as error:
+                raise CommandFailed(f"{error}: {ALLOW}") from None
     return chosen
 
 
@@ -79,6 +86,6 @@ def _signal(directory: Path, broker: int, number: signal.Signals) -> None:
         raise CommandFailed(f"broker {broker} does not run in {directory}")
     if not faults_allowed(directory, broker):
         config = directory / f"broker-{broker}" / "broker.toml"
-        raise CommandFailed(f"{config} does not say allow_faults = true")
+        raise CommandFailed(f"{config} does not say allow_faults = true: {ALLOW}")
     if not send(directory, members[broker], number):
         raise CommandFailed(f"broker {broker} has ended")

@@ -35,6 +35,8 @@ Bootstrap = Annotated[
     ),
 ]
 
+Json = Annotated[bool, typer.Option("--json", help="One object a line.")]
+
 
 class CommandFailed(OncelogError):
     """A command could not do what was asked; the text is the one line that the user sees."""

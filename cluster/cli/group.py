@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from typing import Annotated, Literal
 
 import typer
 
-from cluster.cli.find import Bootstrap, Directory, addresses, run
+from cluster.cli.find import Bootstrap, Directory, Json, addresses, run
 from cluster.errors import ConfigError
 
 app = typer.Typer(
-    help="List, describe and delete consumer groups, and see how far they are.",
+    help="List, describe and delete consumer groups, see how far they are, and move them.",
     no_args_is_help=True,
 )
 Name = Annotated[str, typer.Argument(metavar="GROUP")]
 
 
 @app.command("list")
-def list_(directory: Directory = None, bootstrap: Bootstrap = None) -> None:
+def list_(
+    *, as_json: Json = False, directory: Directory = None, bootstrap: Bootstrap = None
+) -> None:
     """List all groups: name, state, and the broker that coordinates it."""
-    run(_list(addresses(directory, bootstrap)))
+    run(_list(addresses(directory, bootstrap), as_json=as_json))
 
 
-async def _list(found: list[str]) -> None:
+async def _list(found: list[str], *, as_json: bool) -> None:
     from cluster.client import Admin
 
     async with Admin(found) as admin:
         for one in await admin.list_groups():
-            typer.echo(f"{one.group}  {one.state}  broker {one.coordinator}")
+            text = f"{one.group}  {one.state}  broker {one.coordinator}"
+            typer.echo(json.dumps(dataclasses.asdict(one)) if as_json else text)
 
 
 @app.command()
-def describe(name: Name, directory: Directory = None, bootstrap: Bootstrap = None) -> None:
+def describe(
+    name: Name,
+    *,
+    as_json: Json = False,
+    directory: Directory = None,
+    bootstrap: Bootstrap = None,
+) -> None:
     """Show a group's state, and its members with the partitions that each reads."""
-    run(_describe(addresses(directory, bootstrap), name))
+    run(_describe(addresses(directory, bootstrap), name, as_json=as_json))
 
 
-async def _describe(found: list[str], name: str) -> None:
+async def _describe(found: list[str], name: str, *, as_json: bool) -> None:
     from cluster.client import Admin
 
     async with Admin(found) as admin:
         group = await admin.describe_group(name)
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(group)))
+        return
     assignor = f", assigns by {group.assignor}" if group.assignor else ""
     typer.echo(f"{group.group}: {group.state}, broker {group.coordinator} coordinates{assignor}")
     for member in group.members:
@@ -59,6 +73,7 @@ def offsets(
     topic: Annotated[
         str | None, typer.Option(help="Only this topic; with --to it may be new to the group.")
     ] = None,
+    as_json: Json = False,
     directory: Directory = None,
     bootstrap: Bootstrap = None,
 ) -> None:
@@ -66,10 +81,10 @@ def offsets(
     found = addresses(directory, bootstrap)
     if to is not None:
         run(_move(found, name, to, topic))
-    run(_offsets(found, name, topic))
+    run(_offsets(found, name, topic, as_json=as_json))
 
 
-async def _offsets(found: list[str], name: str, topic: str | None) -> None:
+async def _offsets(found: list[str], name: str, topic: str | None, *, as_json: bool) -> None:
     from cluster.client import Admin
 
     async with Admin(found) as admin:
@@ -80,8 +95,12 @@ async def _offsets(found: list[str], name: str, topic: str | None) -> None:
         }
         ends = await admin.end_offsets(list(committed))
     for where, offset in sorted(committed.items()):
-        lag = ends[where] - offset
-        typer.echo(f"{where[0]}-{where[1]}  committed {offset}  end {ends[where]}  lag {lag}")
+        told = {"committed": offset, "end": ends[where], "lag": ends[where] - offset}
+        if as_json:
+            typer.echo(json.dumps({"topic": where[0], "partition": where[1], **told}))
+        else:
+            words = "  ".join(f"{key} {value}" for key, value in told.items())
+            typer.echo(f"{where[0]}-{where[1]}  {words}")
     if not committed:
         typer.echo("nothing is committed", err=True)
 
@@ -111,3 +130,4 @@ async def _delete(found: list[str], name: str) -> None:
 
     async with Admin(found) as admin:
         await admin.delete_group(name)
+    typer.echo(f"group {name} deleted")

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Look into the files of a log and check them.", no_args_is_help=True)
 
+_LOGS = "[0-9]*.log"  # files of a replica; broker.log is none
+
 Where = Annotated[
     Path,
     typer.Argument(exists=True, help="A data directory, a partition's directory, or one file."),
@@ -57,7 +59,7 @@ def dump(
     root, files = _files(path)
     disk = FileDisk(root, read_only=True)
     for name in files:
-        if not as_json:
+        if not as_json and len(files) > 1:
             typer.echo(f"# {name}")
         try:
             for row in rows_of(disk, name, content=records):
@@ -132,14 +134,15 @@ def _directory(path: Path) -> tuple[Path, str | None]:
     from cluster.storage.names import parse_replica_directory
 
     path = path.resolve()
-    if parse_replica_directory(path.name) is not None and any(path.glob("*.log")):
+    if parse_replica_directory(path.name) is not None and any(path.glob(_LOGS)):
         return path.parent, path.name
     inside = [entry for entry in path.iterdir() if entry.is_dir()]
     if (path / "meta.properties").exists() or any(
-        parse_replica_directory(entry.name) and any(entry.glob("*.log")) for entry in inside
+        parse_replica_directory(entry.name) and any(entry.glob(_LOGS)) for entry in inside
     ):
         return path, None
-    raise NoLog(f"{path} is no data directory and no partition's directory")
+    hint = f"; there are {path}/broker-*/data" if any(path.glob("broker-*/data")) else ""
+    raise NoLog(f"{path} is no data directory and no partition's directory{hint}")
 
 
 class _Checked:

@@ -16,6 +16,7 @@ from cluster.cli.find import (
     Bootstrap,
     CommandFailed,
     Directory,
+    Json,
     addresses,
     parse_place,
     partitions_of,
@@ -29,7 +30,6 @@ app = typer.Typer(
     help="Producers that brokers remember, to recognise their retries.", no_args_is_help=True
 )
 
-Json = Annotated[bool, typer.Option("--json", help="One object a line.")]
 _COLUMNS = ("partition", "producer", "epoch", "last sequence", "last offset", "idle", "bytes")
 
 
@@ -80,17 +80,19 @@ async def _list(
 
     told = 0
     async with Admin(found) as admin:
-        if not as_json:
-            typer.echo("  ".join(_COLUMNS))
         async for page, one in _entries(admin, place, producer_id):
             if limit and told == limit:
                 typer.echo(f"more than {limit}: see --limit", err=True)
                 return
-            told += 1
             if as_json:
                 typer.echo(json.dumps(_object(page, one)))
             else:
+                if not told:
+                    typer.echo("  ".join(_COLUMNS))
                 typer.echo(_row(page, one))
+            told += 1
+    if not told:
+        typer.echo("no producer is remembered", err=True)
 
 
 async def _entries(

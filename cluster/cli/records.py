@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +58,8 @@ def _opened(file: Path | None) -> Iterator[int]:
     except OSError as error:
         raise CommandFailed(f"{file}: {error.strerror}") from None
     try:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise CommandFailed(f"{file}: {os.strerror(errno.EISDIR)}")
         yield fd
     finally:
         os.close(fd)

@@ -22,8 +22,8 @@ from cluster.cli.find import CommandFailed
 from cluster.testing.layout import (
     IN_SYNC_DEFAULT,
     REPLICAS_DEFAULT,
-    AlreadyRunning,
     Settings,
+    already_running,
     end_leftovers,
     hold,
     prepare,
@@ -34,6 +34,8 @@ from cluster.testing.process import CONFIG_EXIT_STATUS, BrokerFailed, environmen
 
 LOG_NAME = "supervisor.log"
 READY = "ready in"
+CANNOT_LISTEN = "cannot listen on"  # how a broker begins to say which address it cannot have
+OTHER_PORTS = "; --base-port P takes other ports, --base-port 0 free ones"
 ENDED_WITHIN_S = 20.0  # s that `oncelog down` waits: brokers have ten, and are killed then
 END_AT_ONCE_WITHIN_S = 5.0  # s likewise after the second signal, which kills them
 END_POLL_S = 0.02  # s between looks at a supervisor that is ending
@@ -95,17 +97,20 @@ async def _outcome(starting: asyncio.Task[None], cluster: LocalCluster) -> list[
         return [f"oncelog: {error}; the cluster keeps running"]
     except BrokerFailed as error:
         if error.status != CONFIG_EXIT_STATUS:
-            raise
+            hint = OTHER_PORTS if CANNOT_LISTEN in str(error) else ""
+            raise CommandFailed(f"{error}{hint}") from None
         typer.echo(f"oncelog: {error}", err=True)
         raise typer.Exit(CONFIG_EXIT_STATUS) from None
     count = len(cluster.brokers)
     lines = [f"{READY} {_age_ms()} ms: {', '.join(cluster.bootstrap)}"]
     if cluster.kafka:
         lines.append(f"Kafka clients: bootstrap.servers={','.join(cluster.kafka)}")
+    if metrics := [member.metrics for member in cluster.members() if member.metrics]:
+        lines.append(f"metrics: {' '.join(metrics)}")
     if count < REPLICAS_DEFAULT:
         lines.append(
-            f"{count} of {REPLICAS_DEFAULT} brokers: topics get {count} replicas,"
-            f" min in-sync {min(count, IN_SYNC_DEFAULT)}"
+            f"fewer than {REPLICAS_DEFAULT} brokers: topics get"
+            f" {count} replica{'s' if count > 1 else ''}, min in-sync {min(count, IN_SYNC_DEFAULT)}"
         )
     return lines
 
@@ -135,7 +140,7 @@ def detach(directory: Path, settings: Settings) -> None:
     _make(directory)
     running = supervisor(directory)
     if running is not None:
-        raise AlreadyRunning(f"the cluster in {directory} runs already (pid {running})")
+        raise already_running(directory, running)
     log_path = directory / LOG_NAME
     read_end, write_end = os.pipe()
     command = [sys.executable, "-P", "-m", "cluster.cli", "up", "--dir", str(directory)]
@@ -160,8 +165,9 @@ def detach(directory: Path, settings: Settings) -> None:
         typer.echo(told, nl=False, err=True)
         raise typer.Exit(1)
     status = process.wait()
-    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines() or ["no reason"]
-    typer.echo(lines[-1], err=True)
+    lines = log_path.read_text(encoding="utf-8", errors="replace").splitlines()
+    mute = f"oncelog: it did not start and could write nothing to {log_path}: is the disk full?"
+    typer.echo(lines[-1] if lines else mute, err=True)
     raise typer.Exit(status or 1)
 
 
@@ -185,6 +191,7 @@ def end(directory: Path) -> None:
     if pid is None:
         if not end_leftovers(directory):
             raise CommandFailed(f"no cluster runs in {directory}")
+        typer.echo(f"what was left of the cluster in {directory} has ended")
         return
     for within_s in (ENDED_WITHIN_S, END_AT_ONCE_WITHIN_S):
         with suppress(ProcessLookupError):
@@ -195,5 +202,6 @@ def end(directory: Path) -> None:
                 break
             time.sleep(END_POLL_S)
         else:
+            typer.echo(f"the cluster in {directory} has ended")
             return
     raise CommandFailed(f"the cluster in {directory} does not end (pid {pid})")

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import uuid
 from typing import Annotated
 
 import typer
 
-from cluster.cli.find import Bootstrap, Directory, addresses, parse_place, partitions_of, run
-from cluster.errors import ConfigError
+from cluster.cli.find import (
+    Bootstrap,
+    CommandFailed,
+    Directory,
+    Json,
+    addresses,
+    parse_place,
+    partitions_of,
+    run,
+)
+from cluster.errors import OFFSET_OUT_OF_RANGE, ConfigError, RequestError
 
 PARTITIONS_DEFAULT = 6
 IN_SYNC_KEY = "min.insync.replicas"
@@ -119,16 +131,26 @@ async def _list(found: list[str]) -> None:
 
 
 @app.command()
-def describe(name: Name, *, directory: Directory = None, bootstrap: Bootstrap = None) -> None:
+def describe(
+    name: Name,
+    *,
+    as_json: Json = False,
+    directory: Directory = None,
+    bootstrap: Bootstrap = None,
+) -> None:
     """Print a topic's partitions, with leader, epoch and in-sync replicas, and its settings."""
-    run(_describe(addresses(directory, bootstrap), name))
+    run(_describe(addresses(directory, bootstrap), name, as_json=as_json))
 
 
-async def _describe(found: list[str], name: str) -> None:
+async def _describe(found: list[str], name: str, *, as_json: bool) -> None:
     from cluster.client import Admin
 
     async with Admin(found) as admin:
         topic = await admin.describe_topic(name)
+    if as_json:
+        told = dataclasses.asdict(topic)
+        typer.echo(json.dumps(told | {"topic_id": str(uuid.UUID(bytes=topic.topic_id))}))
+        return
     typer.echo("partition  leader  epoch  replicas  in sync")
     for index, part in sorted(topic.partitions.items()):
         replicas, in_sync = _ids(part.replicas), _ids(part.in_sync)
@@ -237,5 +259,11 @@ async def _delete_records(
 
     async with Admin(found) as admin:
         for number in await partitions_of(admin, name, index):
-            low = await admin.delete_records(name, number, -1 if before is None else before)
+            try:
+                low = await admin.delete_records(name, number, -1 if before is None else before)
+            except RequestError as error:
+                if error.code is not OFFSET_OUT_OF_RANGE:
+                    raise
+                end = (await admin.end_offsets([(name, number)]))[name, number]
+                raise CommandFailed(f"{error}, committed up to offset {end}") from None
             typer.echo(f"{name}:{number} begins at offset {low}")

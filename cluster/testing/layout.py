@@ -224,15 +224,17 @@ def hold(directory: Path) -> IO[str]:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        pid = supervisor(directory)
-        end = f"end it with: oncelog down --dir {directory}"
-        raise AlreadyRunning(
-            f"the cluster in {directory} runs already (pid {pid}); {end}"
-        ) from None
+        raise already_running(directory, supervisor(directory)) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def already_running(directory: Path, pid: int | None) -> AlreadyRunning:
+    """What to raise when process `pid` runs the cluster of DIR."""
+    end = f"end it with: oncelog down --dir {directory}"
+    return AlreadyRunning(f"the cluster in {directory} runs already (pid {pid}); {end}")
 
 
 def supervisor(directory: Path) -> int | None:

@@ -83,6 +83,9 @@ def test_a_topic_is_created_listed_described_and_deleted(at: list[str]) -> None:
     described = told("topic", "describe", "orders", *at)
     assert len(re.findall(r"^ +\d+ +[123] +\d+ +\d,\d,\d +\d", described, re.MULTILINE)) == 2
     assert "segment.bytes=65536" in described
+    as_json = json.loads(told("topic", "describe", "orders", "--json", *at))
+    assert sorted(as_json["partitions"]["1"]["replicas"]) == [1, 2, 3]
+    assert as_json["config"]["segment.bytes"] == "65536"
     again = oncelog("topic", "create", "orders", *at)
     assert again.returncode == 1
     assert "TOPIC_ALREADY_EXISTS" in again.stderr
@@ -115,6 +118,7 @@ def test_a_topic_is_changed_while_it_runs(at: list[str]) -> None:
     assert told("consume", "growing", "--partition", "0", *at) == ""
     beyond = oncelog("topic", "delete-records", "growing:0", "--before", "9", *at)
     assert "OFFSET_OUT_OF_RANGE" in beyond.stderr
+    assert "committed up to offset 3" in beyond.stderr
 
 
 def test_producers_are_listed_and_shown(at: list[str]) -> None:
@@ -139,6 +143,8 @@ def test_producers_are_listed_and_shown(at: list[str]) -> None:
     cut = oncelog("producers", "list", "watched", "--limit", "1", *at)
     assert len(cut.stdout.splitlines()) == 2
     assert "see --limit" in cut.stderr
+    unknown = oncelog("producers", "list", "no-such-topic", *at)
+    assert (unknown.returncode, unknown.stdout) == (1, "")
     nobody = oncelog("producers", "show", "987654321", *at)
     assert nobody.returncode == 1
     assert "no partition remembers" in nobody.stderr
@@ -248,16 +254,52 @@ def test_without_a_broker_every_command_says_so_in_one_line() -> None:
         assert ran.stderr.count("\n") == 1
 
 
+def test_a_group_is_told_to_programs_too(at: list[str]) -> None:
+    created("grouped", 1, at)
+    told("produce", "grouped", *at, given="a\nb\n")
+    move = ("--topic", "grouped", "--to", "earliest")
+    assert told("group", "offsets", "readers", *move, *at) == (
+        "grouped-0  committed 0  end 2  lag 2\n"
+    )
+    offsets = json.loads(told("group", "offsets", "readers", "--json", *at))
+    assert offsets == {"topic": "grouped", "partition": 0, "committed": 0, "end": 2, "lag": 2}
+    assert json.loads(told("group", "list", "--json", *at))["group"] == "readers"
+    assert json.loads(told("group", "describe", "readers", "--json", *at))["members"] == []
+    assert told("group", "delete", "readers", *at) == "group readers deleted\n"
+
+
+def test_a_second_cluster_is_told_which_port_is_taken_and_what_to_do(
+    directory: Path, tmp_path: Path
+) -> None:
+    told("up", "--dir", str(tmp_path), "--brokers", "1", "--base-port", "0", "--detach")
+    told("down", "--dir", str(tmp_path))
+    taken = json.loads((directory / "cluster.json").read_text())["brokers"][0]
+    config = tmp_path / "broker-1" / "broker.toml"
+    free = config.read_text()
+    for key, address in (
+        ("listen_metrics", taken["metrics"].removeprefix("http://").removesuffix("/metrics")),
+        ("listen_kafka", taken["kafka"]),
+        ("listen_zmq", taken["zmq"]),
+    ):
+        config.write_text(re.sub(f'{key} = ".*"', f'{key} = "{address}"', free))
+        ran = oncelog("up", "--dir", str(tmp_path), "--detach")
+        assert ran.returncode == 1
+        assert f"cannot listen on {address}" in ran.stderr
+        assert "--base-port" in ran.stderr
+        assert "Errno" not in ran.stderr
+
+
 def test_the_cluster_is_not_started_twice(at: list[str]) -> None:
     for detach in ([], ["--detach"]):
         ran = oncelog("up", *at, *detach)
         assert ran.returncode == 1
         assert "runs already" in ran.stderr
+        assert "oncelog down" in ran.stderr
 
 
 def test_dropped_acks_duplicate_nothing(at: list[str]) -> None:
     created("unacked", 1, at)
-    assert "broker 1, 2, 3" in told("chaos", "drop-acks", "--percent", "30", *at)
+    assert "of brokers 1, 2, 3" in told("chaos", "drop-acks", "--percent", "30", *at)
     for number in range(5):
         told("produce", "unacked", *at, given=f"{number}\n")
     told("chaos", "drop-acks", "--percent", "0", *at)
@@ -293,6 +335,7 @@ def test_a_cluster_that_allows_no_faults_takes_none(tmp_path: Path) -> None:
             ran = oncelog("chaos", *command, *at)
             assert ran.returncode == 1
             assert "allow_faults = true" in ran.stderr
+            assert "oncelog up --allow-faults" in ran.stderr
     finally:
         told("down", *at)
 
@@ -301,7 +344,7 @@ def test_one_broker_is_a_cluster_with_capped_replicas(tmp_path: Path) -> None:
     at = ["--dir", str(tmp_path)]
     up = told("up", *at, "--brokers", "1", "--base-port", "0", "--detach")
     try:
-        assert "1 of 3 brokers: topics get 1 replicas, min in-sync 1" in up
+        assert "fewer than 3 brokers: topics get 1 replica, min in-sync 1" in up
         small = oncelog("topic", "create", "small", *at)
         assert small.returncode == 0
         assert "replicas: 1 instead of 3" in small.stderr

@@ -141,6 +141,37 @@ def test_a_wrong_configuration_ends_with_status_two(tmp_path: Path) -> None:
     assert 'flush: expected "batch" or "os", not \'sometimes\'' in told.stderr
 
 
+def test_what_the_system_refuses_is_one_clear_line(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    told = [
+        oncelog("up", "--dir", str(file / "below"), "--detach"),
+        oncelog("down", "--dir", str(file)),
+    ]
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "cluster.cli", "--help"]
+        told.append(
+            subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        )
+    for one in told:
+        assert one.returncode == 1
+        assert one.stderr.startswith("oncelog: ")
+        assert one.stderr.count("\n") == 1
+
+
+def test_a_cluster_directory_is_not_taken_for_a_log(tmp_path: Path) -> None:
+    (tmp_path / "broker-1" / "data").mkdir(parents=True)
+    (tmp_path / "broker-1" / "broker.log").touch()
+    told = oncelog("log", "verify", str(tmp_path))
+    assert told.returncode == 1
+    assert "broker-*/data" in told.stderr
+
+
+def test_the_version_and_short_help_are_told() -> None:
+    assert oncelog("--version").stdout.startswith("oncelog")
+    assert oncelog("topic", "-h").returncode == 0
+
+
 def test_the_demo_refuses_a_ledger_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "ledger.csv").write_text("id,amount\n")
     told = oncelog("demo", "--input", str(tmp_path / "ledger.csv"))
