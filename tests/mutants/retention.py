@@ -17,7 +17,7 @@ EVERYTHING = 2**62
 
 
 @mutant(
-    "8j state",
+    "8g state",
     "a log that begins anew forgets the producers of before",
     seeds=20,
     faults=("delete_records", "wipe", "kill"),
@@ -31,7 +31,7 @@ def begins_without_state(patch: Patch) -> None:
 
 
 @mutant(
-    "8k snapshot",
+    "8g snapshot",
     "a segment goes although the next has no snapshot to begin with",
     seeds=20,
     faults=("delete_records", "wipe", "kill"),
@@ -42,7 +42,7 @@ def begins_without_snapshot(patch: Patch) -> None:
 
 
 @mutant(
-    "10f committed",
+    "8h committed",
     "old records go whether or not they are committed",
     seeds=80,
     faults=("isolate", "pause", "kill_leader"),
@@ -60,7 +60,7 @@ def _hasty(asked: Any) -> Any:
 
 
 @mutant(
-    "10g deleted",
+    "8i deleted",
     "records are called deleted before every member has taken that",
     seeds=60,
     faults=("delete_records", "delete_records", "kill_leader", "isolate"),

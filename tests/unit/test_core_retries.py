@@ -1,4 +1,4 @@
-"""Retries that arrive while the cluster is in a bad state: each is stored once and told the truth."""
+"""Retries while the cluster is in a bad state: each is stored once and told the truth."""
 
 from __future__ import annotations
 

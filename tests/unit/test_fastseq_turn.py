@@ -395,7 +395,15 @@ HOT = {
     "decide.pyx": ["decide_all", "decide", "decide_rare", "decide_unknown", "find_duplicate"],
     "turn.pyx": ["enter_run"],
     "passes.pyx": ["prepare_all", "prepare", "stamp_time", "lay_out", "fill", "stamp"],
-    "request.pyx": ["request_check", "check_topics", "topic_next", "part_next", "readable"],
+    "request.pyx": [
+        "request_check",
+        "check_topics",
+        "topic_next",
+        "topic_end",
+        "part_next",
+        "readable",
+        "skip_tags",
+    ],
     "reply.pyx": ["put_answer", "put_slot", "put_tags"],
     "batch.pyx": ["client_fault", "client_records", "scan_run", "crc_right"],
     "records.pyx": ["records_sound", "record_load", "headers_sound"],
@@ -406,6 +414,7 @@ HOT = {
     "compact.pyx": ["table_compact", "move_all", "cells_move"],
     "table.pyx": ["run_fault", "run_apply", "batch_apply"],
     "workers.pyx": ["work", "job_run"],
+    "read.pyx": ["read_run"],
 }
 
 
