@@ -7,7 +7,8 @@ other partitions are served meanwhile.
 
 The log stays bounded: once enough was appended, the whole state is written anew behind it, and
 when that is committed everything before it is deleted. A key that is being written at that moment
-is passed over, since its newer value follows anyway.
+is passed over, since its newer value follows anyway: nothing is deleted before that is committed,
+nor if it is refused.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ class Shard:
         self._anew_from = 0
         self._anew_bytes = 0
         self._anew_busy = False
+        self._anew_until: int | None = None
+        """All is written anew once so many writes have ended."""
+        self._anew_refused = 0
 
     # -- loading ------------------------------------------------------------------------------
 
@@ -251,18 +255,36 @@ class Shard:
                 return
             self.writes.bytes_written = self._anew_bytes = 0
             self._anew_from = self.led.replica.log.next_offset
+            self._anew_until, self._anew_refused = None, self.writes.refused
             self._anew = self._slices()
-        # What was written before must have taken effect, or it would be lost with the old log.
-        if self._anew_busy or self.led.replica.high_watermark < self._anew_from:
+        if self._anew_waits:
             return
-        records = next(self._anew, None)
+        records = None if self._anew_until is not None else next(self._anew, None)
         if records is None:
-            self._anew = None
-            self.led.delete_records(self._anew_from, _deleted, NEVER)
+            self._written_anew()
             return
         self._anew_busy = True
         self._anew_bytes += sum(len(key) + len(value or b"") for key, value in records)
         self.writes.add(records, _applied, self._slice_written, self.now_ms)
+
+    @property
+    def _anew_waits(self) -> bool:
+        """Whether writing anew goes on by a commit only."""
+        # What was written before must have taken effect, or it would be lost with the old log; and
+        # so must what was passed over.
+        if self._anew_busy or self.led.replica.high_watermark < self._anew_from:
+            return True
+        return self._anew_until is not None and self.writes.ended < self._anew_until
+
+    def _written_anew(self) -> None:
+        """Every key was written or passed over: delete the old log once that is committed."""
+        if self._anew_until is None:
+            self._anew_until = self.writes.begun
+        if self.writes.ended < self._anew_until:
+            return
+        self._anew = None
+        if self.writes.refused == self._anew_refused:  # else the next attempt begins anew
+            self.led.delete_records(self._anew_from, _deleted, NEVER)
 
     def _slice_written(self, code: errors.Code) -> None:
         self._anew_busy = False
@@ -300,8 +322,8 @@ class Shard:
     @property
     def busy(self) -> bool:
         """Whether there is work now, whatever else happens."""
-        idle = self._anew_busy or self.led.replica.high_watermark < self._anew_from
-        return self.readable or len(self.writes) > 0 or (self._anew is not None and not idle)
+        goes_on = self._anew is not None and not self._anew_waits
+        return self.readable or len(self.writes) > 0 or goes_on
 
     @property
     def idle(self) -> bool:

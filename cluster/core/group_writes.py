@@ -60,6 +60,10 @@ class Writes:
         self._waiting: deque[Write] = deque()
         self.open = 0
         """Writes that have not ended."""
+        self.begun = 0
+        """Writes that were ever added."""
+        self.refused = 0
+        """Writes that ended without taking effect."""
 
     def __len__(self) -> int:
         """How many writes wait to be appended."""
@@ -79,6 +83,7 @@ class Writes:
         write = Write(records, apply, told, now_ms + GROUP_COMMIT_MS)
         self.under_way.update(key for key, _ in records)
         self.open += 1
+        self.begun += 1
         self._queued.append(write)
         self._waiting.append(write)
 
@@ -110,9 +115,16 @@ class Writes:
             if code is errors.NONE:
                 self.committed += len(write.records)
                 write.apply()
+            else:
+                self.refused += 1
             write.tell(code)
         if not self.open:
             self.under_way.clear()
+
+    @property
+    def ended(self) -> int:
+        """How many writes have ended; those that take effect do so in the order of `begun`."""
+        return self.begun - self.open
 
     def next_deadline_ms(self) -> int | None:
         """When somebody has waited long enough."""
