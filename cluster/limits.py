@@ -141,6 +141,8 @@ HANDOVER_MS = 1_500  # ms an orderly stop waits for its leaders to be taken over
 
 # Serving
 PRODUCE_WAIT_MS_MAX = 300_000  # ms a produce request may wait for its acknowledgement
+FREED_BYTES_KEPT = 32 * 1024 * 1024  # bytes a heap keeps for the next turn: a turn's buffers
+MAPPED_ALONE_BYTES = 16 * 1024 * 1024  # bytes from which one buffer goes back at once: none usual
 HARM_AFTER_MS = 20  # ms between an ordered fault and its effect: the answer leaves first
 STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills after 10,000
 LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets

@@ -20,6 +20,7 @@ from typing import Any
 import uvloop
 import zmq
 
+from cluster.broker.allocator import keep_freed_memory
 from cluster.broker.disk import DirectoryRefused
 from cluster.broker.server import serve
 from cluster.config import BrokerConfig, load_broker_config
@@ -59,6 +60,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _run(broker: Coroutine[None, None, str | None]) -> str | None:
+    keep_freed_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         failure = runner.run(broker)
     zmq.Context.instance().term()  # the last replies leave, or their linger time ends
