@@ -41,7 +41,8 @@ class Deletions:
         self._waiting.append(deletion)
 
     def release(self, own_start: int, member_starts: Iterable[int | None]) -> None:
-        """Answer what every member has taken; None is a member that nothing is known of."""
+        """Answer what all have taken that are members or may be: None is one that nothing is known
+        of."""
         starts = [own_start, *(-1 if start is None else start for start in member_starts)]
         low = min(starts)
         granted = [deletion for deletion in self._waiting if deletion.offset <= low]

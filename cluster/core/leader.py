@@ -399,7 +399,7 @@ class Leader:
         if self.term.asking:
             self.term.confirmed(self.followers.heard_by(quorum.counting, self.term.asking))
         if self.deletions:
-            starts = [self.followers.start_of(node) for node in quorum.members]
+            starts = [self.followers.start_of(node) for node in quorum.counting]
             self.deletions.release(replica.start_kept, starts)
         return moved
 

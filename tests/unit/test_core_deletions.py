@@ -96,6 +96,26 @@ def test_deletion_waits_for_a_member_that_does_not_hear_of_it() -> None:
     assert starts(world) == [3, 3]
 
 
+def test_deletion_waits_for_a_replica_that_may_be_a_member_already() -> None:
+    world, _ = filled()
+    leader = world.leader()
+    other = next(node_id for node_id in world.nodes if node_id != leader)
+    world.kill(other)
+    world.run(500)
+    assert other not in world.record().isr
+    world.start(other)
+    world.run(500)
+    world.store.refuses = True  # from now on nobody hears what became of a change
+    world.run(1_000)
+    assert leader_of(world).changing  # it is to join, and may have
+    world.blocked.add((leader, other))
+    assert delete(world, 4, wait_ms=100) == []
+    world.blocked.clear()
+    world.store.refuses = False
+    world.run(1_000)
+    assert starts(world) == [4, 4, 4]
+
+
 def test_end_of_the_term_answers_every_deletion() -> None:
     world, _ = filled(2)
     leader = world.leader()
