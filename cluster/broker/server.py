@@ -237,6 +237,7 @@ class Broker:
             return
         try:
             self._executor.do(self.node.turn(happened, now_ms()))
+            self._metadata.alive(now_ms())
         except Exception:
             # The machine's state cannot be trusted any more; what was acknowledged is on disk.
             log.exception("the broker failed at %s", [type(event).__name__ for event in happened])

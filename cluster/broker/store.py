@@ -18,7 +18,7 @@ from contextlib import suppress
 from cluster.control import store as interface
 from cluster.core.effects import Transact
 from cluster.core.events import Change, Commit, Event, StoreChanged, Transacted
-from cluster.limits import STORE_RETRY_MS
+from cluster.limits import LEASE_PULSES, STORE_RETRY_MS
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Metadata:
         self._deliver = deliver
         self._lease_ms = lease_ms
         self._lease: int | None = None
+        self._pulse_ms = 0
         self._renewal: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop_watching: Callable[[], None] = lambda: None
@@ -53,6 +54,16 @@ class Metadata:
 
         self._stop_watching = self._store.watch(changed)
         first = False
+
+    def alive(self, now_ms: int) -> None:
+        """A step is done, which proves that this broker lives.
+
+        Under load a turn of the loop is many steps, and the timer of the renewal comes after all
+        of them: without this, a broker that has much to do would be taken for dead.
+        """
+        if self._lease is not None and now_ms >= self._pulse_ms:
+            self._pulse_ms = now_ms + self._lease_ms // LEASE_PULSES
+            self._store.pulse(self._lease)
 
     def look(self) -> None:
         """Another broker says that the store has moved."""
@@ -127,7 +138,7 @@ class Metadata:
     async def _renew(self, lease: int) -> None:
         """Keep the lease alive until it has ended all the same."""
         while self._lease == lease:
-            await asyncio.sleep(self._lease_ms / 3000)
+            await asyncio.sleep(self._lease_ms / 1000 / LEASE_PULSES)
             try:
                 await self._check(lease)
             except interface.StoreError as error:

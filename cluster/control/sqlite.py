@@ -14,6 +14,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from cluster.control.store import (
     Put,
     StoreBusy,
     Stored,
+    StoreError,
     Unknown,
     Watcher,
     Write,
@@ -172,6 +174,12 @@ class SqliteStore:
         answer = await self._ask(Grant(ttl_ms))
         assert isinstance(answer, int), answer
         return answer
+
+    def pulse(self, lease: int) -> None:
+        """See MetadataStore. One write into the page cache."""
+        if lease in self._leases:
+            with suppress(StoreError):  # `keep_alive` meets it, too
+                self._pulses.beat(lease, self._clock_ms())
 
     async def keep_alive(self, lease: int) -> bool:
         """See MetadataStore. Takes no lock and waits for nobody."""

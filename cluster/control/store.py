@@ -142,6 +142,13 @@ class MetadataStore(Protocol):
         """
         ...
 
+    def pulse(self, lease: int) -> None:
+        """Start the lease's time again without waiting for anybody; nothing if it has ended.
+
+        For whoever may be too busy to wait: what became of it is asked by `keep_alive`.
+        """
+        ...
+
     async def keep_alive(self, lease: int) -> bool:
         """Start the lease's time again; False if it has ended, with all its keys."""
         ...

@@ -147,8 +147,13 @@ class Logs:
             self._marks.drop(place)
         return found
 
-    def opening(self, topic: TopicRecord, index: int, now_ms: int) -> Opening:
-        """Begin to open, or make, the log of one partition; nothing is read yet."""
+    def opening(
+        self, topic: TopicRecord, index: int, now_ms: int, *, fresh: bool = False
+    ) -> Opening:
+        """Begin to open, or make, the log of one partition; nothing is read yet.
+
+        A `fresh` one was made by this process: all that is in it is durable.
+        """
         place = (topic.name, index)
         return Opening(
             self.disk,
@@ -156,7 +161,7 @@ class Logs:
             topic_id=bytes.fromhex(topic.topic_id),
             config=log_config(topic.config),
             recovery_point=self._recovery_points.get(place, 0),
-            clean=self.clean,
+            clean=self.clean or fresh,
             now_ms=now_ms,
         )
 

@@ -29,6 +29,7 @@ from cluster.limits import (
     DISK_WORK_OF_LOG,
     DISK_WORK_OF_NEW_LOG,
     DISK_WORK_PER_STEP,
+    EPOCH_FILES_PER_LOOK,
     OFFLINE_TRIES,
     OPEN_BYTES_OF_LOG,
     OPEN_BYTES_PER_STEP,
@@ -51,8 +52,12 @@ class Replicas:
         self._by_token: dict[int, Partition] = {}
         self._touched = around.touched
         self._due: dict[PartitionId, None] = {}
+        self._waiting: dict[PartitionId, None] = {}
+        """Due, too, but they take the disk, of which a step has only so much."""
         self._openings: dict[PartitionId, tuple[TopicRecord, Opening]] = {}
         self._rebuilding: dict[PartitionId, None] = {}
+        self._epochs_due: dict[PartitionId, None] = {}
+        """Whose file of leader epochs may lag, which costs a later opening time, no more."""
         self.attention = Attention(self._partitions)
         self.upkeep = Upkeep(around, logs, self._partitions)
         self._token = 0
@@ -174,18 +179,24 @@ class Replicas:
     @property
     def behind(self) -> bool:
         """Whether records wait to be followed or logs to be read: the next step comes at once."""
-        return bool(self._due or self._openings or self._rebuilding)
+        return bool(self._due or self._waiting or self._openings or self._rebuilding)
 
     def go_on(self, now_ms: int) -> None:
         """Follow what is due, but only so much of what waits for the disk: a step is short."""
         self.open_on(now_ms)
-        budget = DISK_WORK_PER_STEP
-        for key in list(self._due):
-            cost = self._disk_work(key)
-            if cost <= budget:
-                budget -= cost
-                del self._due[key]
+        due, self._due = self._due, {}
+        for key in due:
+            if self._disk_work(key):
+                self._waiting[key] = None
+            else:
+                self._waiting.pop(key, None)
                 self._follow_one(key, now_ms)
+        budget = DISK_WORK_PER_STEP
+        while self._waiting and budget > 0:
+            key = next(iter(self._waiting))
+            budget -= self._disk_work(key)
+            del self._waiting[key]
+            self._follow_one(key, now_ms)
 
     def _disk_work(self, key: PartitionId) -> int:
         """How much following this record costs: a log made or removed, a term begun."""
@@ -255,7 +266,7 @@ class Replicas:
         elif made.errno:
             self.offline[made.key] = f"making its directory failed: error {made.errno}"
         else:
-            opening = self._logs.opening(made.topic, made.key[1], now_ms)
+            opening = self._logs.opening(made.topic, made.key[1], now_ms, fresh=True)
             self._openings[made.key] = (made.topic, opening)
 
     def _add(self, key: PartitionId, topic: TopicRecord, opened: OpenLog) -> Partition:
@@ -317,6 +328,8 @@ class Replicas:
             replica.ask_syncs(self._around.out)
             if replica.log.rebuilding:
                 self._rebuilding[replica.id] = None
+            if replica.log.epochs_due:
+                self._epochs_due[replica.id] = None
         self._touched.clear()
         return moved
 
@@ -350,6 +363,10 @@ class Replicas:
         self._touched.update(dict.fromkeys(restless))
         self._due.update(dict.fromkeys(islice(self.offline, OFFLINE_TRIES)))
         self.upkeep.look(now_ms)
+        for key in list(islice(self._epochs_due, EPOCH_FILES_PER_LOOK)):
+            del self._epochs_due[key]
+            if (partition := self._partitions.get(key)) is not None:
+                partition.replica.write_epochs(self._around.out)
         if now_ms - self._checkpoint_ms >= CHECKPOINT_MS:
             self._checkpoint_ms = now_ms
             self._write_checkpoints()

@@ -135,6 +135,13 @@ class Replica:
             base, generation = request.segment_base, request.generation
             out.sync(Sync(request.handle, self.token, base, generation, request.end))
 
+    def write_epochs(self, out: Outbox) -> None:
+        """Let the file of leader epochs catch up, with a sync worker."""
+        request = self.log.epoch_sync()
+        if request is not None:
+            base, generation = request.segment_base, request.generation
+            out.sync(Sync(request.handle, self.token, base, generation, request.end))
+
     def roll_deleted(self, now_ms: int) -> None:
         """Let the only segment go if all of it is deleted."""
         with suppress(DiskError):

@@ -19,6 +19,7 @@ from contextlib import suppress
 from cluster.limits import OFFSET_MAX
 from cluster.storage.checkpoint import format_epochs
 from cluster.storage.disk import Disk, DiskError, replace_file
+from cluster.storage.epochs import Epochs
 from cluster.storage.names import EPOCHS
 from cluster.storage.syncing import EPOCH_FILE, SyncRequest
 
@@ -43,12 +44,21 @@ class EpochFile:
         self._behind = False
 
     @property
+    def due(self) -> bool:
+        """Whether there is an epoch that the file does not show."""
+        return self._due
+
+    def tells_below(self, epochs: Epochs) -> int:
+        """Below which offset the file knows every leader epoch."""
+        return epochs.start_after(self._reach) if self._behind else OFFSET_MAX
+
+    @property
     def in_flight(self) -> bool:
         """Whether a sync worker has the file that comes next."""
         return self._handle is not None
 
     def grown(self) -> None:
-        """An epoch has begun: to be written when the next syncs leave and it has a record."""
+        """An epoch has begun: to be written when it is asked for and has a record."""
         self._due = self._behind = True
 
     def request(self, entries: Entries, next_offset: int) -> SyncRequest | None:
@@ -74,11 +84,14 @@ class EpochFile:
     def completed(self, cuts: int, errno: int, *, closed: bool) -> None:
         """The sync came back: the new file counts, unless the log was cut or closed meanwhile."""
         self._let_go()
-        if errno == 0 and cuts == self._cuts and not closed:
-            self._reach = max(self._reach, self._reach_next)
+        if cuts != self._cuts or closed:
+            return
+        again, self._due = self._due, True  # if this fails it is tried again
+        if errno == 0:
             with suppress(DiskError):
                 self._disk.rename(self._next, self._path)
-                self._behind = self._due
+                self._reach, self._behind = self._reach_next, again
+                self._due = again
 
     def _let_go(self) -> None:
         if self._handle is not None:

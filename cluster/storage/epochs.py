@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 
 from _fastseq.batch import epoch_starts
+from cluster.limits import OFFSET_MAX
 from cluster.storage.disk import Buffer
 
 UNDEFINED = (-1, -1)
@@ -57,6 +58,11 @@ class Epochs:
         """The leader epoch that wrote this offset, -1 if none did."""
         after = bisect_right(self._entries, offset, key=lambda entry: entry[1])
         return self._entries[after - 1][0] if after else -1
+
+    def start_after(self, offset: int) -> int:
+        """Where the first epoch begins that begins after `offset`; OFFSET_MAX if none does."""
+        after = bisect_right(self._entries, offset, key=lambda entry: entry[1])
+        return self._entries[after][1] if after < len(self._entries) else OFFSET_MAX
 
     def end_of(self, epoch: int, next_offset: int) -> tuple[int, int]:
         """(epoch, end offset) of the newest epoch here that is not above `epoch`.

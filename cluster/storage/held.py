@@ -117,9 +117,10 @@ class HeldLog:
     def recovery_point(self) -> int:
         """Everything below was synced, whatever `flush` says: what the checkpoint may name.
 
+        Not beyond an epoch that the file lacks: the next opening learns it from what it checks.
         After a truncation the checkpoint must be lowered to it before anything is appended.
         """
-        return self._book.synced_end
+        return min(self._book.synced_end, self._epoch_file.tells_below(self._epochs))
 
     @property
     def generation(self) -> int:
@@ -184,7 +185,7 @@ class HeldLog:
 
     def mark_damaged(self, place: Place) -> None:
         """A batch that was synced cannot be read: nothing is cut before `cut_damage` (rule 7)."""
-        if place.offset < self.recovery_point:
+        if place.offset < self._book.synced_end:
             self._damaged.mark(place, self.next_offset, self._epochs)
 
     # -- leader epochs

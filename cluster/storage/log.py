@@ -316,16 +316,25 @@ class Log(HeldLog):
     # -- syncing
 
     def next_syncs(self, *, idle: bool = False) -> list[SyncRequest]:
-        """Files with unsynced bytes and no sync in flight; they are in flight from now on.
+        """Segments with unsynced bytes and no sync in flight; they are in flight from now on.
 
         With flush="os" the active segment is among them only if the log is said to be `idle`.
         Each must come back through `synced`, also after `close`.
         """
         if self.failed or self.closed or self.damage is not None:
             return []
-        requests = self._book.requests(active=idle or self.config.flush == "batch")
-        epochs = self._epoch_file.request(self._epochs.entries, self.next_offset)
-        return requests if epochs is None else [*requests, epochs]
+        return self._book.requests(active=idle or self.config.flush == "batch")
+
+    @property
+    def epochs_due(self) -> bool:
+        """Whether `epoch_sync` may have something to write."""
+        return self._epoch_file.due
+
+    def epoch_sync(self) -> SyncRequest | None:
+        """The file of leader epochs if it lags, written anew; it too comes back by `synced`."""
+        if self.failed or self.closed or self.damage is not None:
+            return None
+        return self._epoch_file.request(self._epochs.entries, self.next_offset)
 
     def synced(self, segment_base: int, generation: int, end: int, errno: int) -> bool:
         """Take a sync worker's result; True if `synced_end` moved. An error fences the log."""

@@ -257,6 +257,12 @@ class LogMachine(RuleBasedStateMachine):
             self.syncs.append((request, self.disk.begin_sync(request.handle)))
         assert self.log.failed or not self.log.next_syncs()
 
+    @rule()
+    def begin_sync_of_epochs(self) -> None:
+        request = self.log.epoch_sync()
+        if request is not None:
+            self.syncs.append((request, self.disk.begin_sync(request.handle)))
+
     @precondition(lambda self: self.syncs)
     @rule(which=st.integers(0, 9), fails=st.integers(0, 7))
     def finish_sync(self, which: int, fails: int) -> None:
@@ -359,7 +365,8 @@ class LogMachine(RuleBasedStateMachine):
         log, data = self.log, self.model_bytes()
         assert (log.start_offset, log.next_offset) == (self.begin, self.end)
         assert self.acked <= log.synced_end <= log.next_offset
-        assert log.recovery_point == log.synced_end
+        assert log.recovery_point in (log.synced_end, *(start for _, start in log.epochs))
+        assert log.recovery_point <= log.synced_end
         assert self.stored() == data
         expected = ProducerTable(self.begin)
         expected.apply_run(data, 0, len(data))

@@ -81,7 +81,8 @@ class Replica:
 
     def sync(self) -> None:
         """Do every sync that is due."""
-        for request in self.log.next_syncs():
+        epochs = self.log.epoch_sync()
+        for request in [*self.log.next_syncs(), *([epochs] if epochs else [])]:
             self.disk.sync(request.handle)
             self.log.synced(request.segment_base, request.generation, request.end, 0)
 

@@ -26,7 +26,9 @@ def begin_epoch(replica: Replica, epoch: int) -> None:
 
 
 def epoch_sync(replica: Replica) -> SyncRequest:
-    (request,) = (r for r in replica.log.next_syncs() if r.segment_base == EPOCH_FILE)
+    request = replica.log.epoch_sync()
+    assert request is not None
+    assert request.segment_base == EPOCH_FILE
     return request
 
 
@@ -54,7 +56,7 @@ def test_an_epoch_without_a_record_is_in_no_file_and_taken_back_without_one(
     done(replica, epoch_sync(replica))
     calls = sum(replica.disk.calls.values())
     begin_epoch(replica, 3)
-    assert all(request.segment_base != EPOCH_FILE for request in replica.log.next_syncs())
+    assert replica.log.epoch_sync() is None
     replica.log.truncate(2, 0)
     begin_epoch(replica, 4)
     replica.log.truncate(2, 0)
@@ -64,6 +66,18 @@ def test_an_epoch_without_a_record_is_in_no_file_and_taken_back_without_one(
     replica.append(1)
     done(replica, epoch_sync(replica))
     assert stored(replica) == [(0, 0), (5, 2)]
+
+
+def test_the_recovery_point_is_not_beyond_an_epoch_that_the_file_lacks(replica: Replica) -> None:
+    replica.append(2)
+    replica.sync()
+    begin_epoch(replica, 3)
+    replica.append(2)
+    for request in replica.log.next_syncs():
+        done(replica, request)
+    assert (replica.log.synced_end, replica.log.recovery_point) == (4, 2)
+    done(replica, epoch_sync(replica))
+    assert replica.log.recovery_point == 4
 
 
 def test_an_epoch_that_the_file_shows_is_taken_back_durably(replica: Replica) -> None:
@@ -95,7 +109,7 @@ def test_what_a_crash_kept_out_of_the_file_is_found_in_the_batches(
     replica: Replica, lost: str
 ) -> None:
     replica.append(1)
-    replica.sync()
+    done(replica, epoch_sync(replica))
     assert stored(replica) == [(0, 0)]
     for epoch in (1, 2, 5):
         for _ in range(12):  # over several segments
@@ -104,8 +118,7 @@ def test_what_a_crash_kept_out_of_the_file_is_found_in_the_batches(
     replica.append(3)
     before = replica.log.epochs
     for request in replica.log.next_syncs():
-        if request.segment_base != EPOCH_FILE:
-            done(replica, request)
+        done(replica, request)
     if lost == "all of the file":
         replica.disk.unlink(PATH)
     assert len([name for name in replica.disk.list("t-0") if name.endswith(".log")]) > 3
@@ -131,6 +144,7 @@ def test_a_failed_sync_of_the_file_leaves_the_one_there_was(replica: Replica) ->
     replica.append(1)
     done(replica, epoch_sync(replica), errno=5)
     assert stored(replica) == []
+    assert replica.log.recovery_point == 0
     assert not replica.log.failed
     replica.log.close(clean=True)
     assert stored(replica) == [(3, 0)]
@@ -140,7 +154,7 @@ def test_a_full_disk_keeps_no_epoch_from_beginning(replica: Replica) -> None:
     begin_epoch(replica, 3)
     replica.append(1)
     replica.disk.faults.write_countdown = 1
-    assert all(request.segment_base != EPOCH_FILE for request in replica.log.next_syncs())
+    assert replica.log.epoch_sync() is None
     assert replica.log.last_epoch == 3
     replica.disk.faults.write_countdown = 1
     with pytest.raises(DiskError):
@@ -150,9 +164,8 @@ def test_a_full_disk_keeps_no_epoch_from_beginning(replica: Replica) -> None:
 def test_a_sync_that_comes_back_after_the_close_only_lets_go_of_its_file(replica: Replica) -> None:
     begin_epoch(replica, 3)
     replica.append(1)
-    data, request = replica.log.next_syncs()
-    assert request.segment_base == EPOCH_FILE
-    done(replica, data)
+    request = epoch_sync(replica)
+    assert replica.log.syncing
     replica.log.close(clean=False)
     assert replica.disk.open_handles == 1
     done(replica, request)

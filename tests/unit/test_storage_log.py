@@ -6,7 +6,6 @@ from _fastseq.table import ProducerTable
 from _fastseq.turn import DUPLICATE, NEW
 from cluster.storage.disk import DiskError
 from cluster.storage.settings import LogConfig
-from cluster.storage.syncing import EPOCH_FILE, SyncRequest
 from tests.batches import make_batch, make_run
 from tests.unit.log_fixture import ANY, CONFIG, TOPIC, Replica
 
@@ -238,24 +237,23 @@ def test_beginning_anew_forgets_everything_durably(replica: Replica) -> None:
     assert replica.log.apply(run, 0, len(run), 0) == 0
 
 
-def data_syncs(replica: Replica) -> list[SyncRequest]:
-    return [one for one in replica.log.next_syncs() if one.segment_base != EPOCH_FILE]
-
-
 def test_synced_end_follows_the_workers(replica: Replica) -> None:
     replica.append(3)
-    (request,) = data_syncs(replica)
+    (request,) = replica.log.next_syncs()
     assert replica.log.next_syncs() == []
     assert replica.log.synced_end == 0
     assert replica.log.synced(request.segment_base, request.generation, request.end, 0)
-    assert replica.log.synced_end == replica.log.recovery_point == 3
+    assert replica.log.synced_end == 3
+    replica.sync()
+    assert replica.log.recovery_point == 3
 
 
 def test_with_flush_os_what_is_written_counts_and_rolled_segments_are_still_synced() -> None:
     replica = Replica(LogConfig(segment_bytes=2_000, flush="os"))
     replica.append(3)
+    replica.sync()
     assert replica.log.synced_end == 3
-    assert data_syncs(replica) == []
+    assert replica.log.next_syncs() == []
     while not (requests := replica.log.next_syncs()):
         replica.append(3)
     assert [request.segment_base for request in requests] == [0]
@@ -285,7 +283,7 @@ def test_a_failed_sync_fences_until_the_unsynced_end_is_cut(replica: Replica) ->
 
 def test_a_sync_that_failed_before_a_cut_still_fences(replica: Replica) -> None:
     replica.append(3)
-    (request,) = data_syncs(replica)
+    (request,) = replica.log.next_syncs()
     replica.log.truncate(1, 0)
     replica.log.synced(request.segment_base, request.generation, request.end, 5)
     assert replica.log.failed
