@@ -1,9 +1,9 @@
 """The leader role of one partition, for one term.
 
-Owns the term: its epoch, the followers' streams, who waits for what, and the one change of the
-partition's record that may be under way. A term begins when the store names this incarnation and
-ends with the first record that does not; then everything that waits is answered "possibly
-stored" (rule 2).
+Owns the term: its epoch, who may open a stream, who waits for what, and the one change of the
+partition's record that may be under way; `Feed` has the streams. A term begins when the store names
+this incarnation and ends with the first record that does not; then everything that waits is
+answered "possibly stored" (rule 2).
 
 Invariants: no stream opens below the high watermark for a member that still counts (rule 8); what
 a follower cannot continue with is not pushed to it.
@@ -12,24 +12,19 @@ a follower cannot continue with is not pushed to it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
-from _fastseq.batch import whole_batches
 from _fastseq.waiters import Term
 from cluster import errors
 from cluster.core import insync, records
 from cluster.core.acknowledge import high_watermark
 from cluster.core.change import RecordChange
 from cluster.core.deletions import Deletion, Deletions, Done
-from cluster.core.handover import Handovers
+from cluster.core.feed import Feed
 from cluster.core.image import Versioned
 from cluster.core.replica import Around, Replica
-from cluster.core.replicate import Followers, FollowerStream, common_prefix, push_size
+from cluster.core.replicate import FollowerStream, common_prefix
 from cluster.core.sweep import Sweep
 from cluster.limits import REJOIN_MS
-from cluster.storage.disk import DiskError
-from cluster.storage.reading import Cold, Fetched, Parts
-from cluster.storage.walking import check_window
 from cluster.wire import stream
 
 
@@ -47,15 +42,11 @@ class Leader:
         self.replica = replica
         self._change = RecordChange(replica, record, around)
         self.epoch = record.value.leader_epoch
-        self.followers = Followers()
         self.deletions = Deletions()
         self._internal: list[tuple[int, Callable[[int], None]]] = []
         """(end, done) of the broker's own batches that are not committed, in order."""
         self.began_ms = now_ms
         self._around = around
-        self._handovers = Handovers(replica, around.out)
-        self._told = -1
-        self._suspected: set[int] = set()
         self._rested = False
         """Nothing was under way at the last look, which may be long ago."""
         self._silent: tuple[int, ...] = ()
@@ -67,7 +58,9 @@ class Leader:
         log.lane.leader_epoch = self.epoch
         self.term = Term(log.lane, around.out.answers, self, self._state)
         """Produce requests of this term, and who of them waits."""
-        self.epoch_start = log.next_offset
+        self.feed = Feed(replica, self.epoch, self.term, around)
+        self.followers = self.feed.followers
+        self.epoch_start = self.feed.epoch_start
         self.sweep = Sweep(log.next_offset, now_ms, replica.expiration_ms)
         self._tell_term()
         self.settle()
@@ -144,7 +137,7 @@ class Leader:
             self._change.propose(insync.distrusted(value, node_id, self.replica.min_insync))
             return
         if begins:
-            if not self._handovers.offer(node_id, request):
+            if not self.feed.handovers.offer(node_id, request):
                 self._refuse(node_id, request, "no producer state to begin with")
             return
         follower = self.followers.open(
@@ -162,14 +155,14 @@ class Leader:
             high_watermark=self.replica.high_watermark,
         )  # fmt: skip
         self._around.out.control(node_id, opened)
-        self.catch_up()
+        self.feed.catch_up()
 
     def state_wanted(self, node_id: int, incarnation: int, wanted: stream.StateWanted) -> bool:
         """A follower asks for a part of a state; False when it was not offered that one."""
         current = self._numbers.get(node_id) == (incarnation, wanted.stream)
         if not current or wanted.leader_epoch != self.epoch or self.followers.get(node_id):
             return False
-        return self._handovers.wanted(node_id, wanted)
+        return self.feed.handovers.wanted(node_id, wanted)
 
     def _tell_term(self) -> None:
         """Whoever has no stream hears which one of theirs is closed, or that the term begins."""
@@ -209,12 +202,8 @@ class Leader:
 
     def close_stream(self, node_id: int) -> None:
         """The follower is gone or begins anew: nothing it acknowledged counts any more."""
-        self._handovers.close(node_id)
-        freed = self.followers.close(node_id)
+        self.feed.close(node_id)
         self._openings.pop(node_id, None)
-        link = self._around.out.links.get(node_id)
-        if link is not None:
-            link.in_flight_bytes = max(0, link.in_flight_bytes - freed)
 
     def disconnected(self, node_id: int) -> None:
         """The connection to a follower is lost: it leaves at once where it may."""
@@ -235,13 +224,7 @@ class Leader:
             or follower.incarnation != incarnation
         ):
             return False
-        follower.compared = max(follower.compared, ack.compared)
-        follower.heard = max(follower.heard, ack.question)
-        follower.start = max(follower.start, ack.log_start_offset)
-        freed = self.followers.acknowledge(follower, ack.end_offset, now_ms)
-        link = self._around.out.links.get(node_id)
-        if link is not None:
-            link.in_flight_bytes = max(0, link.in_flight_bytes - freed)
+        self.feed.acknowledged(follower, ack, now_ms)
         self._consider(follower, now_ms)
         return True
 
@@ -268,120 +251,18 @@ class Leader:
         """Something has changed here: it is looked at, and settled at the step's end."""
         self._around.touched[self.replica.id] = None
 
-    # -- data ---------------------------------------------------------------------------------
-
     def appended(self, base_offset: int, next_offset: int, data: memoryview) -> None:
         """The turn's batches are in the log: push them to whoever is at the tail."""
-        for follower in self.followers.streams():
-            link = self._around.out.links.get(follower.node_id)
-            if follower.sent == base_offset and link is not None and link.credit >= len(data):
-                self._push(follower, base_offset, next_offset, data)
-
-    def catch_up(self) -> None:
-        """Push what followers lack, from the log, within their credit."""
-        self._handovers.go_on()
-        end = self.replica.log.next_offset
-        for follower in self.followers.streams():
-            if follower.sent < self.replica.log.first_offset:
-                self._lost_touch(follower)
-                continue
-            link = self._around.out.links.get(follower.node_id)
-            while link is not None and follower.sent < end and link.credit > 0:
-                parts = self._stored(follower, push_size(link.credit))
-                if not parts:
-                    break
-                for part in parts:
-                    _, upto = whole_batches(part, 0, len(part), end)
-                    if check_window(part, follower.sent).reason:
-                        self.suspect(follower.sent)
-                        return
-                    self._push(follower, follower.sent, upto, memoryview(part))
-
-    def _lost_touch(self, follower: FollowerStream) -> None:
-        """What it lacks was deleted meanwhile: it asks anew, and begins with a state."""
-        replica, node_id = self.replica, follower.node_id
-        self.close_stream(node_id)
-        refused = stream.StreamRefused(
-            replica.topic_id, replica.index, self.epoch, follower.number, "deleted meanwhile"
-        )
-        self._around.out.control(node_id, refused)
+        self.feed.appended(base_offset, next_offset, data)
 
     def suspect(self, offset: int) -> None:
-        """Look, once, whether what is stored at an offset is damaged: the next look then ends the
-        term, and nobody is given it."""
-        log = self.replica.log
-        if offset in self._suspected:
-            return
-        self._suspected.add(offset)
-        with suppress(DiskError):
-            place = log.scrub.examine(offset)
-            if place is not None:
-                log.mark_damaged(place)
-                self._around.touched[self.replica.id] = None
-
-    def _stored(self, follower: FollowerStream, size: int) -> Parts:
-        """What follows in the log. Nothing yet if it is being read from the disk, and nothing if
-        the disk cannot read it: whoever lacks it lags.
-        """
-        if follower.reading:
-            return ()
-        log, have = self.replica.log, follower.have
-        follower.have = None
-        try:
-            found = log.read_now(follower.sent, size, log.next_offset, have)
-        except DiskError:
-            self.suspect(follower.sent)
-            return ()
-        if not isinstance(found, Cold):
-            return found
-
-        def then(fetched: Fetched | None) -> None:
-            follower.reading = False
-            # A stream that was closed meanwhile is not this one, and a term that ended closed all.
-            if fetched is not None and self.followers.get(follower.node_id) is follower:
-                follower.have = fetched
-                self.catch_up()
-                follower.have = None
-
-        follower.reading = True
-        self._around.reads.begin(log, found, then)
-        return ()
-
-    def tell_high_watermark(self) -> None:
-        """Followers learn the high watermark with data; this is for when none follows.
-
-        An empty push also asks for an acknowledgement: what a socket lost on the way shows.
-        """
-        told, self._told = self._told, self.replica.high_watermark
-        for follower in self.followers.streams():
-            end = self.replica.log.next_offset
-            behind = follower.sent > follower.acked
-            unsure = follower.compared < self.epoch_start
-            late = follower.start < self.replica.log.start_offset
-            asked = follower.heard < self.term.asking
-            if behind or late or asked or (follower.sent == end and (unsure or told != self._told)):
-                self._ask_follower(follower)
+        """What is stored here could not be made sense of: look whether it is damaged."""
+        self.feed.suspect(offset)
 
     def confirm(self) -> None:
         """Somebody must know whether this is still the leader: ask every member (rule 6)."""
-        self._around.touched[self.replica.id] = None
-        for follower in self.followers.streams():
-            self._ask_follower(follower)
-
-    def _ask_follower(self, follower: FollowerStream) -> None:
-        self._push(follower, follower.sent, follower.sent, memoryview(b""))
-
-    def _push(
-        self, follower: FollowerStream, base_offset: int, next_offset: int, data: memoryview
-    ) -> None:
-        digest = self.replica.digest if next_offset == self.replica.log.next_offset else 0
-        header = stream.PushHeader(
-            self.replica.topic_id, self.replica.index, self.epoch, follower.number,
-            base_offset, len(data), digest, self.replica.high_watermark,
-            self.replica.log.start_offset, self.term.asking,
-        )  # fmt: skip
-        self._around.out.push(follower.node_id, header, data)
-        self.followers.sent(follower, next_offset, len(data))
+        self.stir()
+        self.feed.confirm()
 
     # -- the high watermark -------------------------------------------------------------------
 
@@ -426,7 +307,7 @@ class Leader:
         self.stir()
         if replica.advance_start(offset):
             for follower in self.followers.streams():
-                self._ask_follower(follower)
+                self.feed.ask(follower)
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -445,8 +326,8 @@ class Leader:
         for follower in self.followers.streams():
             self._consider(follower, now_ms)
         self._tell_term()
-        self.catch_up()
-        self.tell_high_watermark()
+        self.feed.catch_up()
+        self.feed.tell_high_watermark()
         self.term.expire(now_ms)
         self.deletions.expire(now_ms)
         self._rested = self.at_rest
@@ -454,21 +335,13 @@ class Leader:
     @property
     def at_rest(self) -> bool:
         """Whether time alone changes nothing here until something else does."""
-        value, replica = self.record.value, self.replica
+        value = self.record.value
         if self._change.proposed is not None or self._openings or value.doubtful or self._silent:
             return False
         if len(self.term) or self.term.asking or self._internal or self.deletions:
             return False
-        end = replica.log.next_offset
         others = len(value.replicas) - 1
-        return (
-            replica.high_watermark == self._told == end
-            and len(value.isr) == others + 1
-            and self.followers.at_rest(
-                end, compared=self.epoch_start, start=replica.log.start_offset
-            )
-            == others
-        )
+        return len(value.isr) == others + 1 and self.feed.at_rest(others)
 
     def next_expiry_ms(self) -> int | None:
         """When a producer may have been idle for long enough, if nothing is appended."""

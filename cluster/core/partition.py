@@ -313,7 +313,7 @@ class Partition:
         """After appends, acks or syncs: move what they allow. True when the watermark moved."""
         if isinstance(self.role, Leader):
             moved = self.role.settle()
-            self.role.catch_up()
+            self.role.feed.catch_up()
             return moved
         if isinstance(self.role, Follower):
             self.role.settle(now_ms)
