@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from cluster import errors
+from cluster.core import group_access
 from cluster.core.group_state import GroupSettings, State, restored_members, stored_members
 from cluster.core.members import (
     Joined,
@@ -32,7 +33,6 @@ from cluster.core.members import (
 from cluster.limits import GROUP_NEW_MEMBER_MS
 from cluster.wire.group_records import GroupValue
 from cluster.wire.messages import (
-    JoinGroupRequest,
     JoinGroupResponse,
     SyncGroupRequest,
     SyncGroupResponse,
@@ -63,7 +63,7 @@ class Group:
         """When `look` has something to do, or before."""
         self.watched_ms = NEVER
         """When whoever watches it will look."""
-        self._settings = settings
+        self.settings = settings
         self._persist = persist
         self._join_due_ms = NEVER
         self._sync_due_ms = NEVER
@@ -112,7 +112,7 @@ class Group:
     def join(self, wish: Wish, answer: Joined) -> None:
         """A member comes, or comes again."""
         member_id = wish.request.member_id
-        code = self._admits(wish.request)
+        code = group_access.join(self, wish.request)
         if code is errors.GROUP_MAX_SIZE_REACHED and member_id in self.members.by_id:
             self._depart([member_id], wish.now_ms)
         if code is not errors.NONE:
@@ -123,31 +123,6 @@ class Group:
             self._add(member_id, wish, answer)
         else:
             self._join_known(wish, answer)
-
-    def _admits(self, request: JoinGroupRequest) -> errors.Code:
-        """Whether there is room, and the member fits those that are here."""
-        if self.state is State.DEAD:
-            return errors.COORDINATOR_NOT_AVAILABLE
-        if self._full(request):
-            return errors.GROUP_MAX_SIZE_REACHED
-        protocols = protocols_of(request)
-        if self.state is State.EMPTY:
-            fits = bool(request.protocol_type and protocols)
-        else:
-            fits = request.protocol_type == self.protocol_type and self.members.shares(protocols)
-        return errors.NONE if fits else errors.INCONSISTENT_GROUP_PROTOCOL
-
-    def _full(self, request: JoinGroupRequest) -> bool:
-        members, member_id, most = self.members, request.member_id, self._settings.max_size
-        if not member_id and len(members.pending) >= most:
-            return True
-        if self.state is State.EMPTY:
-            return False
-        if request.group_instance_id in members.instances:
-            return False  # it replaces itself
-        if self.state is State.PREPARING:
-            return member_id not in members.joining and len(members.joining) >= most
-        return member_id not in members.by_id and len(members) >= most
 
     def _join_new(self, wish: Wish, answer: Joined) -> None:
         request, client = wish.request, wish.client
@@ -253,7 +228,7 @@ class Group:
         self.rebalances += 1
         self._came = False
         if self._initial:
-            delay = self._settings.initial_rebalance_delay_ms
+            delay = self.settings.initial_rebalance_delay_ms
             self._initial_left_ms = max(0, self.members.rebalance_timeout_ms - delay)
             self._join_due(now_ms + delay)
         elif not self._complete_if_all(now_ms):
@@ -267,7 +242,7 @@ class Group:
     def _join_time_is_up(self, now_ms: int) -> None:
         if self._initial and self._came and self._initial_left_ms > 0:
             # More may be on their way: a bit longer, within the time to rebalance.
-            delay = min(self._settings.initial_rebalance_delay_ms, self._initial_left_ms)
+            delay = min(self.settings.initial_rebalance_delay_ms, self._initial_left_ms)
             self._initial_left_ms -= delay
             self._came = False
             if delay:
@@ -330,7 +305,7 @@ class Group:
 
     def sync(self, request: SyncGroupRequest, now_ms: int, answer: Synced) -> None:
         """A member asks for its assignment; the leader brings everybody's."""
-        code = self._syncs(request)
+        code = group_access.sync(self, request)
         if code is not errors.NONE:
             answer(refused_sync(code))
             return
@@ -343,23 +318,6 @@ class Group:
         self.members.park_sync(member.member_id, answer)
         if member.member_id == self.members.leader:
             self._assign({a.member_id: a.assignment for a in request.assignments})
-
-    def _syncs(self, request: SyncGroupRequest) -> errors.Code:
-        code = self.members.check(request.member_id, request.group_instance_id)
-        if self.state is State.DEAD:
-            code = errors.COORDINATOR_NOT_AVAILABLE
-        elif code is errors.NONE and request.generation_id != self.generation:
-            code = errors.ILLEGAL_GENERATION
-        elif code is errors.NONE and self._another_protocol(request):
-            code = errors.INCONSISTENT_GROUP_PROTOCOL
-        elif code is errors.NONE and self.state is State.PREPARING:
-            code = errors.REBALANCE_IN_PROGRESS
-        return code
-
-    def _another_protocol(self, request: SyncGroupRequest) -> bool:
-        named = ((request.protocol_type, self.protocol_type), (request.protocol_name,
-                 self.protocol))  # fmt: skip
-        return any(theirs is not None and theirs != ours for theirs, ours in named)
 
     def _assign(self, assignments: dict[str, bytes]) -> None:
         generation = self.generation
@@ -395,13 +353,9 @@ class Group:
     def heartbeat(self, member_id: str, instance_id: str | None, generation: int,
                   now_ms: int) -> errors.Code:  # fmt: skip
         """A member is alive; REBALANCE_IN_PROGRESS asks it to join again."""
-        if self.state is State.DEAD:
-            return errors.COORDINATOR_NOT_AVAILABLE
-        code = self.members.check(member_id, instance_id)
+        code = group_access.member(self, member_id, instance_id, generation)
         if code is not errors.NONE:
             return code
-        if generation != self.generation:
-            return errors.ILLEGAL_GENERATION
         self._heard_of(self.members.by_id[member_id], now_ms)
         return errors.REBALANCE_IN_PROGRESS if self.state is State.PREPARING else errors.NONE
 
@@ -423,17 +377,14 @@ class Group:
     def may_commit(self, member_id: str, instance_id: str | None, generation: int,
                    now_ms: int) -> errors.Code:  # fmt: skip
         """Whether offsets may be committed by this member of this generation, or by nobody."""
-        if self.state is State.DEAD:
-            return errors.COORDINATOR_NOT_AVAILABLE
         if generation < 0 and self.state is State.EMPTY:
             return errors.NONE
         if generation < 0 and not member_id and instance_id is None:
-            return errors.UNKNOWN_MEMBER_ID
-        code = self.members.check(member_id, instance_id)
+            dead = self.state is State.DEAD
+            return errors.COORDINATOR_NOT_AVAILABLE if dead else errors.UNKNOWN_MEMBER_ID
+        code = group_access.member(self, member_id, instance_id, generation)
         if code is not errors.NONE:
             return code
-        if generation != self.generation:
-            return errors.ILLEGAL_GENERATION
         if self.state is State.COMPLETING:
             return errors.REBALANCE_IN_PROGRESS
         self._heard_of(self.members.by_id[member_id], now_ms)
