@@ -182,7 +182,9 @@ class Shard:
         for place in places:
             self.put_offset(group.group_id, place, None)
         self._records.pop(group.group_id, None)
-        if self.groups.get(group.group_id) is group:
+        if group.group_id in self.offsets:
+            group.state = State.EMPTY  # one was committed meanwhile: it exists by that
+        elif self.groups.get(group.group_id) is group:
             self.rebalances += group.rebalances
             del self.groups[group.group_id]
 
@@ -228,7 +230,10 @@ class Shard:
             del self.groups[group_id]
 
     def expire(self, now_ms: int) -> None:
-        """Forget offsets that nobody has read from for the retention, and groups without any."""
+        """Forget offsets that nobody has read from for the retention, and groups without any.
+
+        One that is being committed stays: what forgets it would stand behind it in the log.
+        """
         self.now_ms = now_ms
         limit_ms = self._wall(now_ms) - self._settings.offsets_retention_ms
         for group_id, group in list(self.groups.items()):
@@ -239,6 +244,7 @@ class Shard:
             old = [
                 place for place, value in offsets.items()
                 if max(value.commit_timestamp, since_ms or 0) <= limit_ms
+                and not self.writes.under_way[stored.encode_offset_key(group_id, *place)]
             ]  # fmt: skip
             if len(old) == len(offsets) and (old or (since_ms or 0) <= limit_ms):
                 self.delete(group_id, _nothing)

@@ -1,4 +1,4 @@
-"""What a coordinator deletes of its log is written anew first, and committed."""
+"""What a coordinator forgets, of its log or of a group, is nothing that was just committed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from cluster import errors
 from cluster.core import group_shard
 from cluster.core.group_shard import Shard
-from cluster.core.group_state import GroupSettings
+from cluster.core.group_state import GroupSettings, State
 from cluster.core.hosted import Led
 from cluster.wire.group_records import OffsetValue
 
@@ -36,8 +36,9 @@ class Bench:
         self.shard = Shard(cast("Led", led), GroupSettings(), lambda now_ms: now_ms, 0)
         self.shard.load(0)
 
-    def commit(self, place: tuple[str, int], offset: int) -> None:
-        self.shard.commit(GROUP, {place: OffsetValue(offset=offset)}, lambda _code: None)
+    def commit(self, place: tuple[str, int], offset: int, at_ms: int = 0) -> None:
+        value = OffsetValue(offset=offset, commit_timestamp=at_ms)
+        self.shard.commit(GROUP, {place: value}, lambda _code: None)
 
     def append(self, error: int = 0) -> None:
         """What was asked for goes into the log, or is refused."""
@@ -101,3 +102,24 @@ def test_log_is_not_deleted_when_what_was_passed_over_is_refused(bench: Bench) -
     for _ in range(3):
         bench.look()
     assert bench.deleted == []
+
+
+def test_offset_that_is_being_committed_does_not_expire(bench: Bench) -> None:
+    """Its tombstone would stand behind it in the log."""
+    now_ms = GroupSettings().offsets_retention_ms + 1
+    bench.commit(PLACES[0], 2, at_ms=now_ms)
+    bench.shard.expire(now_ms)
+    bench.append()
+    bench.committed()
+    assert bench.shard.offsets == {GROUP: {PLACES[0]: OffsetValue(2, commit_timestamp=now_ms)}}
+    assert GROUP in bench.shard.groups
+
+
+def test_group_whose_offsets_expire_lives_on_by_one_that_is_being_committed(bench: Bench) -> None:
+    now_ms = GroupSettings().offsets_retention_ms + 1
+    bench.commit(("u", 0), 2, at_ms=now_ms)
+    bench.shard.expire(now_ms)
+    bench.append()
+    bench.committed()
+    assert list(bench.shard.offsets[GROUP]) == [("u", 0)]
+    assert bench.shard.groups[GROUP].state is State.EMPTY
