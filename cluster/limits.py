@@ -48,6 +48,7 @@ DELETE_RECORDS_MS_MAX = 60_000  # ms a wish to delete records waits for the in-s
 AUTO_CREATE_MS = 5_000  # ms a question about topics waits until they are made
 AUTO_CREATES_MAX = 1_000  # such questions at once, and topics that one of them makes
 LEADER_WAIT_MS = 300  # ms a question for a lost leader waits for the next: six times an election
+LOST_LISTED_MS = 2_000  # ms a lost broker stays in answers: clients move off it before they drop it
 LEADER_WAITS_MAX = 1_000  # such questions at once; the others are told what is known
 FORWARDS_MAX = 1_000  # requests of clients that one broker has under way to the controller
 FORWARD_BYTES_MAX = 1024 * 1024  # bytes of one of them: 1,000 topics with settings fit

@@ -20,7 +20,7 @@ from cluster.core.events import Commit
 from cluster.core.image import Image, PartitionId, Versioned
 from cluster.core.outbox import Outbox
 from cluster.core.producers import ProducerIds
-from cluster.core.records import PartitionRecord
+from cluster.core.records import PartitionRecord, TopicRecord
 from cluster.limits import ELECTIONS_PER_COMMIT
 from cluster.wire import stream
 
@@ -146,8 +146,8 @@ class Controller:
             if store_id is None or store_id == changed.store_of(node_id):
                 continue
             if changed.store_of(node_id):
-                minimum = int(topic.config.get("min.insync.replicas", "1"))
-                changed = insync.distrusted(changed, node_id, minimum) or changed
+                distrusted = insync.distrusted(changed, node_id, _min_insync(topic))
+                changed = distrusted or changed
             changed = insync.known_by(changed, node_id, store_id)
         return None if changed is value else changed
 
@@ -234,7 +234,19 @@ class Controller:
             return None
         reported = election.answers[node_id].last_epoch
         epoch = max(value.leader_epoch, reported, *self._registered_epochs(value)) + 1
-        return insync.led(value, node_id, incarnation, epoch)
+        led = insync.led(value, node_id, incarnation, epoch)
+        return self._without_dead(election.partition[0], led)
+
+    def _without_dead(self, topic_id: str, led: PartitionRecord) -> PartitionRecord:
+        """Members declared dead leave with the election: the new leader never had a connection
+        to lose, and would wait for them until they lag (rule 10)."""
+        topic = self._image.topics_by_id.get(topic_id)
+        if topic is None:
+            return led
+        for node in led.isr:
+            if node != led.leader and self._image.fenced(node):
+                led = insync.left(led, node, _min_insync(topic)) or led
+        return led
 
     def _registered_epochs(self, value: PartitionRecord) -> list[int]:
         """What the disks of all replicas know: a store restored from a backup may know less."""
@@ -281,3 +293,7 @@ class Controller:
     def _written(self, _commit: Commit) -> None:
         self._writing = False
         self._stale = True
+
+
+def _min_insync(topic: TopicRecord) -> int:
+    return int(topic.config.get("min.insync.replicas", "1"))

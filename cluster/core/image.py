@@ -79,10 +79,14 @@ class Image:
         session = self.sessions.get(node_id)
         if broker is None or session is None or session.value.incarnation != broker.version:
             return None
-        fence = self.fences.get(node_id)
-        if fence is not None and fence.value.incarnation == broker.version:
-            return None
-        return broker.version
+        return None if self.fenced(node_id) else broker.version
+
+    def fenced(self, node_id: int) -> bool:
+        """Whether this broker was declared dead in the incarnation that it registered last."""
+        broker, fence = self.brokers.get(node_id), self.fences.get(node_id)
+        if broker is None or fence is None:
+            return False
+        return fence.value.incarnation == broker.version
 
     def alive_nodes(self) -> list[int]:
         """Every broker that counts as alive, by id."""

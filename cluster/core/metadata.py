@@ -2,7 +2,8 @@
 
 Owns the reading of these out of the image, with the addresses of the listener that the client
 came by, and the making of topics that a Kafka client asks about where that is allowed. A topic is
-made before the answer leaves, so that the answer names its leaders.
+made before the answer leaves, so that the answer names its leaders; a Kafka client that asks for
+a leader which was just lost is answered once the next one is known, or soon without.
 
 Invariants: nothing here changes the image; a question that waits for a topic waits a bounded time,
 and no more than a bounded number do.
@@ -10,17 +11,18 @@ and no more than a bounded number do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from cluster import errors
 from cluster.core.calls import Call
 from cluster.core.defaults import INTERNAL_TOPICS, TopicDefaults
-from cluster.core.image import Image, Versioned
+from cluster.core.image import Image, PartitionId, Versioned
+from cluster.core.losses import Losses
 from cluster.core.records import PartitionRecord, Registration, TopicRecord
 from cluster.core.topics import bad_name
-from cluster.limits import AUTO_CREATE_MS, AUTO_CREATES_MAX
+from cluster.limits import AUTO_CREATE_MS, AUTO_CREATES_MAX, LEADER_WAITS_MAX
 from cluster.wire import apis, codec, messages
 from cluster.wire.messages.metadata import OPERATIONS_UNKNOWN
 
@@ -44,6 +46,15 @@ class _Waiting:
     """Topics that could not be made, and why."""
 
 
+@dataclass(slots=True)
+class _Leaderless:
+    """A question whose leaders are being elected."""
+
+    call: Call
+    partitions: list[PartitionId]
+    deadline_ms: int
+
+
 class ClusterMetadata:
     """Metadata as one broker knows it."""
 
@@ -58,7 +69,9 @@ class ClusterMetadata:
         self._defaults = defaults
         self._create = create
         self._internal_partitions = internal_partitions
+        self.losses = Losses(image)
         self._waiting: list[_Waiting] = []
+        self._leaderless: list[_Leaderless] = []
         self._members: tuple[int, dict[int, int]] = (-1, {})
         """Who is alive, as of which change."""
         self._kept: dict[str, dict[tuple[int, int], tuple[tuple[int, int], bytes]]] = {}
@@ -75,10 +88,10 @@ class ClusterMetadata:
             return controller.value.node_id
         return -1 if native else self._node_id
 
-    def _brokers(self, *, native: bool) -> list[tuple[int, str, int]]:
-        """Brokers alive and where clients of this kind find them."""
+    def _brokers(self, *, native: bool, lost: Iterable[int] = ()) -> list[tuple[int, str, int]]:
+        """Brokers alive or lately lost, and where clients of this kind find them."""
         found = []
-        for node_id in self._image.alive_nodes():
+        for node_id in sorted({*self._image.alive_nodes(), *lost}):
             address = address_of(self._image.brokers[node_id].value, native=native)
             if address is not None:
                 found.append((node_id, *address))
@@ -112,23 +125,37 @@ class ClusterMetadata:
     # -- topics -------------------------------------------------------------------------------
 
     def metadata(self, call: Call) -> messages.MetadataResponse | None:
-        """Brokers alive, and the topics asked for; None while topics are being made."""
+        """Brokers alive, and the topics asked for; None while topics or leaders are made."""
         missing = self._to_create(call)
         if not missing or len(self._waiting) >= AUTO_CREATES_MAX:
-            return self._answer(call, {})
+            return None if self._awaits_leaders(call) else self._answer(call, {})
         waiting = _Waiting(call, set(missing), call.now_ms + AUTO_CREATE_MS)
         self._waiting.append(waiting)
         self._begin(waiting, missing)
         return None
 
+    def _awaits_leaders(self, call: Call) -> bool:
+        """Whether the question waits for an election. Our own client asks again in no time."""
+        if call.native or len(self._leaderless) >= LEADER_WAITS_MAX:
+            return False
+        wanted: Iterable[TopicRecord | None] = self._image.topics_by_id.values()
+        if not _everything(call):
+            wanted = map(self._wanted, call.body.topics)
+        topics = [topic for topic in wanted if topic is not None]
+        awaited, until_ms = self.losses.awaited(topics, call.now_ms)
+        if awaited:
+            self._leaderless.append(_Leaderless(call, awaited, until_ms))
+        return bool(awaited)
+
     def _answer(self, call: Call, refused: dict[str, int]) -> messages.MetadataResponse:
         request: messages.MetadataRequest = call.body
         cluster = self._image.cluster
         by_cluster = request.include_cluster_authorized_operations
+        lost = () if call.native else self.losses.listed(call.now_ms)
         return messages.MetadataResponse(
             brokers=[
                 messages.MetadataResponseBroker(node_id, host, port)
-                for node_id, host, port in self._brokers(native=call.native)
+                for node_id, host, port in self._brokers(native=call.native, lost=lost)
             ],
             cluster_id=None if cluster is None else cluster.cluster_id,
             controller_id=self._controller_id(native=call.native),
@@ -311,7 +338,9 @@ class ClusterMetadata:
         )
 
     def advance(self, now_ms: int) -> None:
-        """Answer the questions whose topics are there, or whose time is up."""
+        """Answer the questions whose topics and leaders are there, or whose time is up."""
+        if self._leaderless:
+            self._answer_elected(now_ms)
         if not self._waiting:
             return
         still = []
@@ -323,6 +352,19 @@ class ClusterMetadata:
             late = dict.fromkeys(waiting.missing, errors.LEADER_NOT_AVAILABLE.number)
             waiting.call.answer(self._answer(waiting.call, waiting.refused | late))
         self._waiting = still
+
+    def _answer_elected(self, now_ms: int) -> None:
+        still = []
+        for waiting in self._leaderless:
+            if now_ms < waiting.deadline_ms and not self.losses.decided(waiting.partitions):
+                still.append(waiting)
+            else:
+                waiting.call.answer(self._answer(waiting.call, {}))
+        self._leaderless = still
+
+    def next_deadline_ms(self) -> int | None:
+        """When a question must be answered as things are then; topics are looked for anyhow."""
+        return min((waiting.deadline_ms for waiting in self._leaderless), default=None)
 
 
 def address_of(broker: Registration, *, native: bool) -> tuple[str, int] | None:

@@ -124,7 +124,8 @@ class Node:
             due = fetches
         due = min(due, self.coordinator.next_deadline_ms())
         elections = None if self.controller is None else self.controller.next_deadline_ms()
-        return due if elections is None else min(due, elections)
+        leaders = self.services.metadata.next_deadline_ms()
+        return min(at for at in (due, elections, leaders) if at is not None)
 
     def step(self, event: events.Event, now_ms: int) -> list[effects.Effect]:
         """Take one event; what must be done about it, in order."""
@@ -167,7 +168,7 @@ class Node:
             case events.PeerConnected():
                 self._connected(event, now_ms)
             case events.PeerDisconnected():
-                self._disconnected(event)
+                self._disconnected(event, now_ms)
             case events.StopRequested():
                 self._stop(now_ms)
             case events.Tick():
@@ -249,13 +250,15 @@ class Node:
         if self.membership is not None and self.membership.connected(
             event.node_id, event.incarnation
         ):
+            self.services.metadata.losses.found(event.node_id)
             for partition in self.replicas.all():
                 partition.peer_connected(event.node_id, now_ms)
 
-    def _disconnected(self, event: events.PeerDisconnected) -> None:
+    def _disconnected(self, event: events.PeerDisconnected, now_ms: int) -> None:
         if self.membership is not None and self.membership.disconnected(
             event.node_id, event.incarnation
         ):
+            self.services.metadata.losses.lost(event.node_id, event.incarnation, now_ms)
             for partition in self.replicas.all():
                 partition.peer_disconnected(event.node_id)
                 self.replicas.touch(partition.replica)

@@ -51,6 +51,32 @@ def test_dead_leader_is_replaced_under_a_higher_epoch(world: World) -> None:
     assert world.partition(world.leader()).replica.log.next_offset == 1
 
 
+def test_member_declared_dead_leaves_the_set_with_the_election(world: World) -> None:
+    dead = world.leader()
+    isolate(world, dead)
+    while world.record().leader == dead:
+        world.run(1)
+    assert dead not in world.record().isr
+    assert set(world.record().isr) == set(world.nodes) - {dead}
+
+
+def test_member_declared_dead_stays_where_the_set_may_not_get_smaller() -> None:
+    world = ready(config={"min.insync.replicas": "3"})
+    dead = world.leader()
+    isolate(world, dead)
+    world.run(100)
+    assert world.record().leader != dead
+    assert set(world.record().isr) == {1, 2, 3}
+
+
+def test_member_that_nobody_declared_dead_has_time_to_come_back(world: World) -> None:
+    gone = world.leader()
+    world.kill(gone)  # its session ends with it
+    while world.record().leader == gone:
+        world.run(1)
+    assert gone in world.record().isr
+
+
 def controller_record(world: World) -> records.ControllerRecord:
     return records.decode(records.ControllerRecord, world.store.values["controller"][0])
 

@@ -7,11 +7,11 @@ import struct
 import pytest
 
 from cluster import errors
-from cluster.core import metadata
+from cluster.core import events, metadata
 from cluster.core.defaults import TopicDefaults
 from cluster.core.effects import Hangup
 from cluster.core.metadata import CLUSTER_OPERATIONS, TOPIC_OPERATIONS
-from cluster.limits import AUTO_CREATE_MS
+from cluster.limits import AUTO_CREATE_MS, LEADER_WAIT_MS
 from cluster.wire import messages
 from cluster.wire.messages.metadata import OPERATIONS_UNKNOWN
 from tests.unit.core_world import CONFIG, TOPIC, World, batch, ready
@@ -273,3 +273,76 @@ def test_clients_cannot_write_what_brokers_keep_for_themselves(world: World) -> 
     listed = next(topic for topic in ask(world, INTERNAL).topics)
     assert listed.is_internal
     assert listed.topic_id != bytes(16)
+
+
+def lose(world: World, lost: int, *noticed_by: int) -> None:
+    """Nothing reaches a broker or leaves it, and only some notice."""
+    for other in set(world.nodes) - {lost}:
+        world.blocked.update({(lost, other), (other, lost)})
+    for other in noticed_by:
+        world.post(other, events.PeerDisconnected(lost, world.nodes[lost].incarnation))
+
+
+def ask_leader(
+    world: World, node_id: int, *, wait_ms: int, native: bool = False, everything: bool = False
+) -> list[tuple[int, int]]:
+    topics = None if everything else [messages.MetadataRequestTopic(name=TOPIC)]
+    body = messages.MetadataRequest(topics=topics)
+    found = world.ask(node_id, body, native=native, wait_ms=wait_ms)
+    return [
+        (partition.leader_id, partition.error_code)
+        for answer in found
+        if isinstance(answer, messages.MetadataResponse)
+        for topic in answer.topics
+        if topic.name == TOPIC
+        for partition in topic.partitions
+    ]
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_question_for_a_lost_leader_is_answered_with_the_next_one(
+    world: World, *, everything: bool
+) -> None:
+    lost = world.leader()
+    others = set(world.nodes) - {lost}
+    asked = max(others - {world.controller()})
+    lose(world, lost, *others)
+    (answer,) = ask_leader(world, asked, wait_ms=50, everything=everything)
+    assert answer == (world.leader(), 0)
+    assert answer[0] != lost
+
+
+def test_question_for_a_lost_leader_is_answered_in_time_without_an_election(world: World) -> None:
+    lost = world.leader()
+    asked = max(set(world.nodes) - {lost})
+    lose(world, lost, asked)
+    world.run(2)
+    assert ask_leader(world, asked, wait_ms=LEADER_WAIT_MS - 10) == []
+    assert ask_leader(world, asked, wait_ms=20) == [(lost, 0)], "nobody else has lost it"
+    assert ask_leader(world, asked, wait_ms=5) == [(lost, 0)], "what was lost is no news any more"
+
+
+def test_leader_that_is_back_is_named_at_once(world: World) -> None:
+    lost = world.leader()
+    asked = max(set(world.nodes) - {lost})
+    lose(world, lost, asked)
+    world.post(asked, events.PeerConnected(lost, world.nodes[lost].incarnation))
+    assert ask_leader(world, asked, wait_ms=5) == [(lost, 0)]
+
+
+def test_our_own_client_does_not_wait_for_an_election(world: World) -> None:
+    lost = world.leader()
+    asked = max(set(world.nodes) - {lost})
+    lose(world, lost, asked)
+    assert ask_leader(world, asked, wait_ms=5, native=True) == [(lost, 0)]
+
+
+def test_questions_that_wait_for_leaders_are_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata, "LEADER_WAITS_MAX", 1)
+    lost = world.leader()
+    asked = max(set(world.nodes) - {lost})
+    lose(world, lost, asked)
+    assert ask_leader(world, asked, wait_ms=5) == []
+    assert ask_leader(world, asked, wait_ms=5) == [(lost, 0)]
