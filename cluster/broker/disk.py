@@ -12,28 +12,20 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EIO, EOPNOTSUPP
 from pathlib import Path
 
 from cluster.broker.buffers import Buffers
-from cluster.storage.checkpoint import (
-    META_PROPERTIES,
-    MetaProperties,
-    encode_id,
-    format_meta_properties,
-    parse_meta_properties,
-)
-from cluster.storage.disk import Buffer, DiskError, read_file, replace_file
+from cluster.storage.disk import Buffer, DiskError
 
 LOCK = ".lock"
 IOV_MAX = os.sysconf("SC_IOV_MAX")  # buffers one call takes
 
 
 class DirectoryRefused(Exception):
-    """The data directory is in use or belongs to another broker; the text says what to do."""
+    """The data directory is in use; the text says what to do."""
 
 
 class FileDisk:
@@ -217,10 +209,6 @@ class DataDirectory:
             os.close(self._lock)
             raise
 
-    def identify(self, *, cluster_id: str, node_id: int) -> MetaProperties:
-        """Make a new directory one of this broker; DirectoryRefused if it is another's."""
-        return _identify(self.disk, cluster_id, node_id)
-
     def close(self) -> None:
         """Let another process have it."""
         if self._lock >= 0:
@@ -241,24 +229,3 @@ def _take_lock(handle: int, root: Path) -> None:
         raise DirectoryRefused(
             f"{root} is in use by another process; stop it or choose another directory"
         ) from None
-
-
-def _identify(disk: FileDisk, cluster_id: str, node_id: int) -> MetaProperties:
-    data = read_file(disk, META_PROPERTIES)
-    if data is None:
-        meta = MetaProperties(cluster_id, node_id, encode_id(uuid.uuid4().bytes))
-        replace_file(disk, META_PROPERTIES, format_meta_properties(meta))
-        return meta
-    try:
-        meta = parse_meta_properties(data)
-    except ValueError as error:
-        raise DirectoryRefused(
-            f"{disk.root / META_PROPERTIES} cannot be read ({error}); restore it, or start with "
-            "an empty directory"
-        ) from None
-    if (meta.cluster_id, meta.node_id) != (cluster_id, node_id):
-        raise DirectoryRefused(
-            f"{disk.root} belongs to broker {meta.node_id} of cluster {meta.cluster_id}, not to "
-            f"broker {node_id} of cluster {cluster_id}; choose another directory"
-        )
-    return meta

@@ -413,6 +413,11 @@ BROKER_METRICS: Sequence[BrokerMetric] = (
         lambda o: o.node.coordinator.groups.records_committed,
     ),
     BrokerMetric(
+        "oncelog_group_records_unreadable_total", "counter",
+        "Records in the log of groups that were passed over, since they make no sense.",
+        lambda o: o.node.coordinator.groups.records_unreadable,
+    ),
+    BrokerMetric(
         "oncelog_group_offsets", "gauge", "Committed offsets kept for the groups of this broker.",
         lambda o: o.node.coordinator.groups.offset_count,
     ),

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from cluster.core.effects import Frame, Hangup, NoReply, Reply
+from cluster.core.effects import Frame, Hangup, Reply
 from cluster.core.outbox import Outbox
 from cluster.wire import codec
 from cluster.wire.primitives import Data, WireError
@@ -59,12 +59,6 @@ class Call(msgspec.Struct, gc=False):
         if not self.answered:
             self.answered = True
             self.out.emit(Hangup(self.connection, reason))
-
-    def no_reply(self) -> None:
-        """Nothing is sent for this request; later responses of the connection may pass it."""
-        if not self.answered:
-            self.answered = True
-            self.out.emit(NoReply(self.connection))
 
 
 Handler = Callable[[Call], Message | None]

@@ -80,10 +80,6 @@ class Coordinator:
         """Whether the topic is missed."""
         return self.groups.wanted
 
-    def want(self) -> None:
-        """Another broker misses the topic."""
-        self.groups.wanted = True
-
     def advance(self, controller: Controller | None) -> None:
         """Make the topic, or tell the controller that it is missed."""
         self.groups.wanted = False

@@ -55,6 +55,7 @@ class Groups:
         self._number = 0
         self._expiry_ms = NEVER
         self._rebalances_before = 0
+        self._unreadable_before = 0
         self._committed_before = 0
 
     def register(self, register: Callable[..., None]) -> None:
@@ -107,6 +108,7 @@ class Groups:
         if shard is not None:
             self._rebalances_before += rebalances_of(shard)
             self._committed_before += shard.writes.committed
+            self._unreadable_before += shard.unreadable
             shard.end()
 
     def wall_ms(self, now_ms: int) -> int:
@@ -323,6 +325,11 @@ class Groups:
         """Records of groups and offsets that took effect here."""
         now = sum(shard.writes.committed for shard in self.shards.values())
         return self._committed_before + now
+
+    @property
+    def records_unreadable(self) -> int:
+        """Records in the log of groups that were passed over, since they make no sense."""
+        return self._unreadable_before + sum(one.unreadable for one in self.shards.values())
 
 
 def rebalances_of(shard: Shard) -> int:

@@ -336,7 +336,7 @@ class Leader:
     def at_rest(self) -> bool:
         """Whether time alone changes nothing here until something else does."""
         value = self.record.value
-        if self._change.proposed is not None or self._openings or value.doubtful or self._silent:
+        if self.changing or self._openings or value.doubtful or self._silent:
             return False
         if len(self.term) or self.term.asking or self._internal or self.deletions:
             return False

@@ -21,17 +21,19 @@ from cluster.core.records import TopicRecord
 from cluster.limits import BATCH_BYTES_MAX, OPEN_FILES_MAX, READ_MEMORY_BYTES
 from cluster.storage import checkpoint, names
 from cluster.storage.budget import Budget
+from cluster.storage.checkpoint import (
+    HIGH_WATERMARKS,
+    LOG_STARTS,
+    META_PROPERTIES,
+    RECOVERY_POINTS,
+)
 from cluster.storage.disk import Disk, DiskError, read_file, replace_file
 from cluster.storage.log import Log
 from cluster.storage.pinned import OpenFiles
 from cluster.storage.recover import Opening, Recovery
 from cluster.storage.settings import LogConfig
 
-META = "meta.properties"
 DURABILITY = "durability.properties"
-RECOVERY_POINTS = "recovery-point-offset-checkpoint"
-HIGH_WATERMARKS = "replication-offset-checkpoint"
-LOG_STARTS = "log-start-offset-checkpoint"
 STRAY_TOPIC = bytes(16)
 
 
@@ -87,14 +89,14 @@ class Logs:
 
     def __post_init__(self) -> None:
         """Read whose directory this is; raises ValueError if another node's."""
-        meta = read_file(self.disk, META)
+        meta = read_file(self.disk, META_PROPERTIES)
         if meta is None:
             self.directory_id = self.new_ids.directory
         else:
             try:
                 known = checkpoint.parse_meta_properties(meta)
             except ValueError as error:
-                raise ValueError(f"{META} cannot be read: {error}") from None
+                raise ValueError(f"{META_PROPERTIES} cannot be read: {error}") from None
             if known.node_id != self.node_id:
                 raise ValueError(f"the data directory belongs to node {known.node_id}")
             self.cluster_id, self.directory_id = known.cluster_id, known.directory_id
@@ -121,7 +123,7 @@ class Logs:
         """Remember the cluster, durably, before anything of it is stored here."""
         if self.cluster_id is None:
             meta = checkpoint.MetaProperties(cluster_id, self.node_id, self.directory_id)
-            replace_file(self.disk, META, checkpoint.format_meta_properties(meta))
+            replace_file(self.disk, META_PROPERTIES, checkpoint.format_meta_properties(meta))
             self.cluster_id = cluster_id
 
     def known(

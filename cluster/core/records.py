@@ -51,11 +51,6 @@ def partition_key(topic_id: str, index: int) -> str:
     return f"{PARTITIONS}{topic_id}/{index}"
 
 
-def node_of(key: str) -> int:
-    """The node id that a broker, session or fence key names."""
-    return int(key.rpartition("/")[2])
-
-
 class ClusterRecord(msgspec.Struct, frozen=True, gc=False):
     """Who this cluster is; written once."""
 

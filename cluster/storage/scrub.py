@@ -21,10 +21,9 @@ ENDS_EARLY = "a segment ends before the next begins"
 
 
 class Scrub:
-    """The walk over one log. `passes` counts how often it has come to the end."""
+    """The walk over one log, again and again."""
 
     def __init__(self, segments: Segments, cold: ColdReads) -> None:
-        self.passes = 0
         self._segments = segments
         self._cold = cold
         self._generation = 0
@@ -44,7 +43,6 @@ class Scrub:
             self._begin(segment.base_offset, generation)
         segment.open()
         if self._offset >= until or self._position >= segment.size:
-            self.passes += 1
             self._begin(self._segments.start_offset, generation)
             return None
         length = min(max(length, self._needed), segment.size - self._position)

@@ -270,7 +270,7 @@ class Watch:
         if change.value is None or not change.key.startswith(records.PARTITIONS):
             return
         old = None if before is None else records.decode(PartitionRecord, before)
-        number = records.node_of(change.key)
+        number = int(change.key.rpartition("/")[2])
         for checker in self._checkers:
             checker.wrote(writer, number, old, records.decode(PartitionRecord, change.value))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.broker.disk import DataDirectory, DirectoryRefused, FileDisk
+from cluster.broker.disk import DataDirectory, FileDisk
 from cluster.broker.server import allow_open_files
 from cluster.storage.disk import DiskError
 
@@ -70,28 +70,9 @@ def test_a_directory_of_this_process_cannot_be_taken_by_another(tmp_path: Path) 
 
 def test_a_closed_directory_can_be_taken_again(tmp_path: Path) -> None:
     with DataDirectory(tmp_path / "data") as first:
-        meta = first.identify(cluster_id="c", node_id=1)
+        held = first.disk.root
     with DataDirectory(tmp_path / "data") as second:
-        assert second.identify(cluster_id="c", node_id=1) == meta
-    assert len(meta.directory_id) == 22
-
-
-@pytest.mark.parametrize(("cluster_id", "node_id"), [("other", 1), ("c", 2)])
-def test_a_directory_of_another_broker_is_refused(
-    tmp_path: Path, cluster_id: str, node_id: int
-) -> None:
-    with DataDirectory(tmp_path) as directory:
-        directory.identify(cluster_id="c", node_id=1)
-        with pytest.raises(DirectoryRefused, match="belongs to broker 1 of cluster c"):
-            directory.identify(cluster_id=cluster_id, node_id=node_id)
-        directory.identify(cluster_id="c", node_id=1)
-
-
-def test_a_damaged_identity_is_refused_and_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "meta.properties").write_text("version=1\n")
-    with DataDirectory(tmp_path) as directory, pytest.raises(DirectoryRefused, match="be read"):
-        directory.identify(cluster_id="c", node_id=1)
-    assert (tmp_path / "meta.properties").read_text() == "version=1\n"
+        assert second.disk.root == held
 
 
 def test_name_that_cannot_be_is_an_error_of_the_disk(tmp_path: Path) -> None:
