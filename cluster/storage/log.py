@@ -20,7 +20,7 @@ from _fastseq.table import ProducerTable
 from _fastseq.turn import push_check
 from cluster.storage import names
 from cluster.storage.claim import unmark
-from cluster.storage.disk import Buffer, DiskError
+from cluster.storage.disk import EIO, Buffer, DiskError
 from cluster.storage.epochs import Epochs
 from cluster.storage.held import HeldLog
 from cluster.storage.reading import Cold, Fetched, Missing, Parts, joined
@@ -358,6 +358,8 @@ class Log(HeldLog):
 
     def checkpoint(self) -> None:
         """Make durable what a clean opening needs: all bytes, the index and a snapshot."""
+        if self.rebuilding:
+            raise DiskError(EIO, self.directory, "snapshot")  # there is no table to take one of
         self._check_writable()
         with self._failed_on_error():
             self._book.sync_through(self._segments.active)

@@ -304,6 +304,14 @@ def test_a_restart_after_a_failed_sync_does_not_believe_what_it_can_read(
         log.close(clean=False)
 
 
+def test_a_log_whose_table_is_being_made_anew_does_not_close_clean(replica: Replica) -> None:
+    replica.append(3)
+    replica.log.rebuild_table()
+    with pytest.raises(DiskError):
+        replica.log.close(clean=True)
+    assert replica.log.closed
+
+
 def test_a_closed_log_gives_its_files_back_when_the_workers_do(replica: Replica) -> None:
     for _ in range(20):
         replica.append(3)
