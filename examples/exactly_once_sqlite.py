@@ -53,7 +53,10 @@ async def main(path: str, bootstrap: list[str]) -> int:
         consumer.subscribe([TOPIC], group=GROUP, policy=policy)
         last = asyncio.get_running_loop().time()
         while asyncio.get_running_loop().time() < last + IDLE_S:
-            for fetched in await consumer.poll():
+            found = await consumer.poll()
+            if not consumer.positions:  # the group has not shared the partitions out yet
+                last = asyncio.get_running_loop().time()
+            for fetched in found:
                 last = asyncio.get_running_loop().time()
                 try:
                     with database:  # commits, or rolls back where something is raised

@@ -47,6 +47,7 @@ def settings(node_id: int, data: Path, store: Path) -> list[str]:
         f"data_dir = {json.dumps(str(data))}",
         f"store_path = {json.dumps(str(store))}",
         'listen_zmq = "127.0.0.1:0"',
+        'listen_kafka = "none"',  # whoever runs the tests may have a cluster at its default
         'listen_metrics = "none"',
     ]
 

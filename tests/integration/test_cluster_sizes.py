@@ -56,7 +56,7 @@ def test_readiness_is_one_json_line_and_an_orderly_stop_ends_with_0(tmp_path: Pa
     config = tmp_path / "broker.toml"
     config.write_text(
         'node_id = 5\ndata_dir = "data"\nlisten_zmq = "127.0.0.1:0"\n'
-        'listen_metrics = "127.0.0.1:0"\n'
+        'listen_kafka = "none"\nlisten_metrics = "127.0.0.1:0"\n'
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "cluster.broker", "--config", str(config)],

@@ -10,7 +10,7 @@ import pytest
 from tests import fuzz_listener
 from tests.fuzz_listener import Finding, Served, fuzz
 
-SMOKE_S = 20.0
+SMOKE_S = 6.0
 
 
 def test_a_short_run_finds_nothing() -> None:

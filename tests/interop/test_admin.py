@@ -44,6 +44,7 @@ def test_wrong_topics_are_refused(admin: Admin) -> None:
 
 def test_settings_are_told_and_changed(brokers: Brokers, admin: Admin) -> None:
     topic = brokers.topic()
+    until(lambda: topic in admin.topics(), "hearing of the topic")
     assert admin.config(topic)["min.insync.replicas"] == "2"
     admin.set_config(topic, "min.insync.replicas", "1")
     until(lambda: admin.config(topic)["min.insync.replicas"] == "1", "a changed setting")
