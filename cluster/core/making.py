@@ -96,17 +96,22 @@ class Making:
         del self._made[token]
         self._keys.discard(made.key)
         close_all(self._disk, made.handles)
-        if made.errno:
+        if made.errno and not self._is_anothers(made.topic, made.directory):
             self._remove(made.directory)
         return Made(made.key, made.topic, made.errno)
 
     def discard(self, made: Made) -> None:
         """A topic went before its replica came: its directory goes, unless it is another's now."""
         directory = names.replica_directory(made.topic.name, made.key[1])
+        if not self._is_anothers(made.topic, directory):
+            self._remove(directory)
+
+    def _is_anothers(self, topic: TopicRecord, directory: str) -> bool:
+        """Whether a topic that was made later under the same name has the directory now."""
         with suppress(DiskError, ValueError):
             owner = parse_topic_id(read_file(self._disk, f"{directory}/{names.METADATA}") or b"")
-            if owner.hex() == made.topic.topic_id:
-                self._remove(directory)
+            return owner.hex() != topic.topic_id
+        return False
 
     def _remove(self, directory: str) -> None:
         try:

@@ -107,6 +107,22 @@ def refuse(path: str) -> None:
     raise DiskError(5, path, "remove")
 
 
+def test_a_failed_sync_of_a_topic_that_is_gone_takes_nothing_from_the_next_of_its_name() -> None:
+    world = ready()
+    world.hold_syncs(1)
+    assert world.create("big", partitions=1) == 0
+    world.run(100)
+    body = messages.DeleteTopicsRequest(topics=[messages.DeleteTopicState(name="big")])
+    world.ask(world.controller(), body)
+    assert world.create("big", partitions=1) == 0
+    world.run(100)
+    assert world.nodes[1].replicas.find("big", 0) is not None
+    world.disks[1].faults.sync_countdown = 1
+    world.release_syncs(1)
+    world.run(1_000)
+    assert world.disks[1].exists("big-0")
+
+
 def test_a_topic_that_goes_while_its_replicas_are_made_leaves_none() -> None:
     world = ready()
     for node_id in world.nodes:
