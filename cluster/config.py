@@ -36,6 +36,10 @@ from cluster.limits import (
     SCRUB_BYTES_PER_SECOND,
 )
 
+ZMQ_PORT, KAFKA_PORT, METRICS_PORT = 5550, 9092, 9650
+PARTITIONS_DEFAULT, REPLICAS_DEFAULT, IN_SYNC_DEFAULT = 6, 3, 2
+"""Of a topic that was made without saying how many."""
+
 Flush = Literal["batch", "os"]
 
 
@@ -122,7 +126,7 @@ def _kinds(settings: type) -> dict[str, Kind]:
 class TopicConfig:
     """Configuration of a topic. Kafka's name of a key is the field's with dots."""
 
-    min_insync_replicas: Annotated[int, _min_insync] = 2
+    min_insync_replicas: Annotated[int, _min_insync] = IN_SYNC_DEFAULT
     """Replicas that must hold a record before acks=all is answered; also the least the in-sync
     set may shrink to (rule 10)."""
     flush: Annotated[Flush, _flush] = "batch"
@@ -173,18 +177,18 @@ class BrokerConfig:
     store: Annotated[Literal["sqlite"], _choice("sqlite")] = "sqlite"
     store_path: Annotated[Path, _path] = Path("metadata.db")
     store_wal: Annotated[bool, _yes_or_no] = False
-    listen_zmq: Annotated[str, _address(optional=False)] = "127.0.0.1:5550"
-    listen_kafka: Annotated[str | None, _address(optional=True)] = "127.0.0.1:9092"
+    listen_zmq: Annotated[str, _address(optional=False)] = f"127.0.0.1:{ZMQ_PORT}"
+    listen_kafka: Annotated[str | None, _address(optional=True)] = f"127.0.0.1:{KAFKA_PORT}"
     advertised_kafka: Annotated[str | None, _address(optional=False)] = None
     """Where Kafka's clients are sent; None sends them where the broker listens."""
-    listen_metrics: Annotated[str | None, _address(optional=True)] = "127.0.0.1:9650"
+    listen_metrics: Annotated[str | None, _address(optional=True)] = f"127.0.0.1:{METRICS_PORT}"
     allow_unauthenticated: Annotated[bool, _yes_or_no] = False
     allow_faults: Annotated[bool, _yes_or_no] = False
     auto_create_topics: Annotated[bool, _yes_or_no] = True
     """A Kafka client's question about a topic makes it, as long as the client allows that."""
-    default_partitions: Annotated[int, _integer(1, PARTITIONS_PER_TOPIC_MAX)] = 6
-    default_replicas: Annotated[int, _integer(1, REPLICAS_MAX)] = 3
-    min_insync_replicas: Annotated[int, _min_insync] = 2
+    default_partitions: Annotated[int, _integer(1, PARTITIONS_PER_TOPIC_MAX)] = PARTITIONS_DEFAULT
+    default_replicas: Annotated[int, _integer(1, REPLICAS_MAX)] = REPLICAS_DEFAULT
+    min_insync_replicas: Annotated[int, _min_insync] = IN_SYNC_DEFAULT
     flush: Annotated[Flush, _flush] = "batch"
     segment_bytes: Annotated[int, _segment_bytes] = 1024 * 1024 * 1024
     retention_ms: Annotated[int, _retention_ms] = RETENTION_MS

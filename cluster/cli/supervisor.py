@@ -19,9 +19,8 @@ from pathlib import Path
 import typer
 
 from cluster.cli.find import CommandFailed
+from cluster.config import IN_SYNC_DEFAULT, REPLICAS_DEFAULT
 from cluster.testing.layout import (
-    IN_SYNC_DEFAULT,
-    REPLICAS_DEFAULT,
     Settings,
     already_running,
     end_leftovers,

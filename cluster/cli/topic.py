@@ -21,7 +21,6 @@ from cluster.cli.find import (
 )
 from cluster.errors import OFFSET_OUT_OF_RANGE, ConfigError, RequestError
 
-PARTITIONS_DEFAULT = 6
 IN_SYNC_KEY = "min.insync.replicas"
 
 app = typer.Typer(help="Create, list, describe, change and delete topics.", no_args_is_help=True)
@@ -33,7 +32,9 @@ Name = Annotated[str, typer.Argument(metavar="TOPIC")]
 def create(
     name: Name,
     *,
-    partitions: Annotated[int, typer.Option(min=1)] = PARTITIONS_DEFAULT,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="[default: what the brokers are set to, 6]")
+    ] = None,
     replicas: Annotated[
         int | None, typer.Option(min=1, help="[default: 3, or as many as there are brokers]")
     ] = None,
@@ -55,7 +56,7 @@ def create(
         replicas, settings, told = capped(len(broker_directories(directory)), replicas, settings)
         for line in told:
             typer.echo(line, err=True)
-    size = (partitions, replicas or -1)
+    size = (partitions or -1, replicas or -1)
     run(_create(found, name, size, settings, if_not_exists=if_not_exists))
 
 
@@ -74,7 +75,7 @@ def capped(
     brokers: int, replicas: int | None, settings: dict[str, str]
 ) -> tuple[int, dict[str, str], list[str]]:
     """Replicas and settings that so many brokers can keep, and what there is to say about it."""
-    from cluster.testing.layout import IN_SYNC_DEFAULT, REPLICAS_DEFAULT
+    from cluster.config import IN_SYNC_DEFAULT, REPLICAS_DEFAULT
 
     told = []
     wanted = replicas or REPLICAS_DEFAULT

@@ -23,7 +23,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from cluster.config import broker_config
+from cluster.config import (
+    IN_SYNC_DEFAULT,
+    KAFKA_PORT,
+    METRICS_PORT,
+    REPLICAS_DEFAULT,
+    ZMQ_PORT,
+    broker_config,
+)
 from cluster.errors import ConfigError, OncelogError
 from cluster.testing.process import CONFIG_NAME
 
@@ -32,10 +39,7 @@ STORE_NAME = "metadata.db"
 LOCK_NAME = "supervisor.lock"
 
 BROKERS_DEFAULT = 3
-REPLICAS_DEFAULT = 3
-IN_SYNC_DEFAULT = 2
 BROKERS_MAX = 99  # below KAFKA_STEP, so that the three ranges of ports do not meet
-ZMQ_PORT, KAFKA_PORT, METRICS_PORT = 5550, 9092, 9650
 KAFKA_STEP, METRICS_STEP = 100, 200
 """With a base port: ZeroMQ from it on, Kafka's clients and metrics this much higher."""
 
