@@ -274,12 +274,15 @@ class Admin:
         return read_producers(topic, answer.topics[0].partitions[0])
 
     async def describe_broker(self, node: int) -> dict[str, str | None]:
-        """The settings of one broker, as it tells them."""
+        """The settings of one broker, as it tells them; RequestError if it refuses."""
         body = DescribeConfigsRequest([DescribeConfigsResource(_BROKER, str(node), None)])
         answer = await self._session.ask_node(
             node, DESCRIBE_CONFIGS, body, DescribeConfigsResponse, timeout_ms=CLIENT_REQUEST_MS
         )
-        return {entry.name: entry.value for entry in answer.results[0].configs}
+        result = answer.results[0]
+        if result.error_code:
+            raise RequestError(code(result.error_code), result.error_message or f"broker {node}")
+        return {entry.name: entry.value for entry in result.configs}
 
     async def list_topics(self) -> list[str]:
         """The names of all topics, sorted."""

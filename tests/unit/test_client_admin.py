@@ -35,6 +35,16 @@ async def test_a_topic_is_created_listed_described_and_deleted(cluster: FakeClus
     assert topic.config == {"retention.ms": "5"}
 
 
+async def test_a_broker_tells_its_own_settings_or_says_why_not(cluster: FakeCluster) -> None:
+    cluster.configs["2"] = {"default.replication.factor": "3", "broker.rack": None}
+    async with Admin(cluster.bootstrap) as admin:
+        told = await admin.describe_broker(2)
+        cluster.refuse = lambda _body: 42
+        with pytest.raises(RequestError, match="INVALID_REQUEST"):
+            await admin.describe_broker(2)
+    assert told == {"default.replication.factor": "3", "broker.rack": None}
+
+
 async def test_a_topic_that_exists_is_refused_unless_that_is_fine(cluster: FakeCluster) -> None:
     async with Admin(cluster.bootstrap) as admin:
         await admin.create_topic("t")
