@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from cluster.broker.metrics import (
     BROKER_METRICS,
-    PARTITION_METRICS,
     SYNC_SECONDS,
     SYNC_TEXT,
-    Observed,
     broker_samples,
     partition_samples,
     sync_buckets,
 )
+from cluster.broker.observed import Observed
+from cluster.broker.partition_metrics import PARTITION_METRICS
 from cluster.limits import METRICS_CONNECTIONS_MAX, METRICS_REQUEST_BYTES_MAX, METRICS_REQUEST_MS
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from cluster.broker.disk import DataDirectory, FileDisk
 from cluster.broker.execute import Executor
 from cluster.broker.exposition import MetricsServer
 from cluster.broker.links import Links, sort
-from cluster.broker.metrics import Observed, Sockets
+from cluster.broker.observed import Observed, Sockets
 from cluster.broker.reads import Reads
 from cluster.broker.settings import broker_settings, topic_defaults
 from cluster.broker.store import Metadata

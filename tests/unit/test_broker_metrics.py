@@ -12,14 +12,11 @@ from cluster.broker.exposition import MetricsServer, render
 from cluster.broker.metrics import (
     BROKER_METRICS,
     METRICS,
-    PARTITION_METRICS,
-    BrokerMetric,
-    Observed,
-    PartitionMetric,
-    Sockets,
     partition_samples,
     sync_buckets,
 )
+from cluster.broker.observed import BrokerMetric, Observed, PartitionMetric, Sockets
+from cluster.broker.partition_metrics import PARTITION_METRICS
 from cluster.core.logs import NewIds
 from cluster.core.node import Node, SyncTimes
 from cluster.core.partition import Partition
