@@ -114,6 +114,23 @@ def elections(state: State, off: frozenset[str]) -> Iterator[Step]:
         if doubtful and not _largest(state, i, off):
             continue
         yield _elect(spend(state, "elections"), i, doubtful, off)
+        yield from _elected_alone(spend(state, "elections"), i, doubtful, off)
+
+
+def _elected_alone(state: State, i: int, doubtful: bool, off: frozenset[str]) -> Iterator[Step]:
+    """The same, and a member that is held for dead, rightly or not, leaves with that write."""
+    store = state.store
+    if not state.budget.changes or (store.isr.bit_count() <= MIN_ISR and "10" not in off):
+        return
+    step = _elect(spend(state, "changes"), i, doubtful, off)
+    for gone in members(store.isr & ~bit(i)):
+        left = step.state.store
+        left = left._replace(isr=left.isr & ~bit(gone), doubt=left.doubt & ~bit(gone))
+        leader = step.state.replicas[i]
+        assert leader.term is not None
+        leader = leader._replace(term=leader.term._replace(isr=left.isr, doubt=left.doubt))
+        after = put(step.state, i, leader)._replace(store=left)
+        yield Step(f"{step.line}, without r{gone}", after)
 
 
 def _largest(state: State, i: int, off: frozenset[str]) -> bool:
