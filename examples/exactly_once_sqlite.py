@@ -4,9 +4,9 @@ What is made of a record and how far was read go into one transaction of the dat
 between them cannot be: after it both are there, or neither. Kill this program wherever you like,
 start it again, and the balances are right. Several of them share the work as one group.
 
-    oncelog up --dir /tmp/oncelog --detach
-    python examples/exactly_once_transfer.py examples/transfers.csv 127.0.0.1:5550
-    python examples/exactly_once_sqlite.py balances.db 127.0.0.1:5550
+    .venv/bin/oncelog up --dir /tmp/once --detach
+    .venv/bin/python examples/exactly_once_transfer.py examples/transfers.csv 127.0.0.1:5550
+    .venv/bin/python examples/exactly_once_sqlite.py balances.db 127.0.0.1:5550
 """
 
 import asyncio
@@ -72,4 +72,6 @@ async def main(path: str, bootstrap: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: exactly_once_sqlite.py DATABASE [HOST:PORT ...]")
     sys.exit(asyncio.run(main(sys.argv[1], sys.argv[2:] or ["127.0.0.1:5550"])))

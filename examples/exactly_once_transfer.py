@@ -4,8 +4,8 @@ The producer retries on its own: a lost ack, a killed broker or a new leader can
 transfer twice. What can still fail, fails with an answer to the one question that matters: can
 this transfer be in the log or not?
 
-    oncelog up --dir /tmp/oncelog --detach
-    python examples/exactly_once_transfer.py examples/transfers.csv 127.0.0.1:5550
+    .venv/bin/oncelog up --dir /tmp/once --detach
+    .venv/bin/python examples/exactly_once_transfer.py examples/transfers.csv 127.0.0.1:5550
 """
 
 import asyncio
@@ -54,4 +54,6 @@ async def main(ledger: Path, bootstrap: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit("usage: exactly_once_transfer.py LEDGER.csv [HOST:PORT ...]")
     sys.exit(asyncio.run(main(Path(sys.argv[1]), sys.argv[2:] or ["127.0.0.1:5550"])))

@@ -2,8 +2,8 @@
 
 Start a cluster first, then run this against it:
 
-    oncelog up --dir /tmp/oncelog --detach
-    python examples/produce_consume.py 127.0.0.1:5550
+    .venv/bin/oncelog up --dir /tmp/once --detach
+    .venv/bin/python examples/produce_consume.py 127.0.0.1:5550
 """
 
 import asyncio
