@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.broker.store import Metadata
-from cluster.control.sqlite import SqliteStore
+from cluster.control.sqlite import Options, SqliteStore
 from cluster.control.store import (
     Condition,
     Outcome,
@@ -105,6 +105,23 @@ async def test_first_event_is_the_whole_store_even_when_empty(
     metadata: Metadata, machine: Machine
 ) -> None:
     assert machine.events == [StoreChanged(())]
+
+
+async def test_a_broker_in_long_steps_keeps_its_lease_though_no_timer_rings(
+    tmp_path: Path, machine: Machine
+) -> None:
+    now_ms = 0
+    store = await SqliteStore.open(tmp_path / "metadata.db", Options(clock_ms=lambda: now_ms))
+    metadata = Metadata(store, machine.deliver, lease_ms=LEASE_MS)
+    metadata.start()
+    metadata.transact(put(1, "a", leased=True))
+    await machine.outcome(1)
+    assert metadata.lease is not None
+    while now_ms < 10 * LEASE_MS:  # the loop is not let go on meanwhile
+        now_ms += LEASE_MS // 2
+        metadata.alive(now_ms)
+    assert await store.keep_alive(metadata.lease)
+    await metadata.close()
 
 
 async def test_first_event_has_everything_that_others_wrote(
