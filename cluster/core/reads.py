@@ -60,9 +60,11 @@ class Reads:
             asked = self._asked.pop(result.number)
             self.bytes -= asked.cold.length
             self.nanoseconds += result.nanoseconds
-            self.failed += result.errno != 0
+            # A file that is shorter than its log says has lost what was asked for.
+            failed = bool(result.errno) or len(result.data) < asked.cold.length
+            self.failed += failed
             asked.log.returned(asked.cold)
-            fetched = None if result.errno else Fetched(asked.cold, result.data)
+            fetched = None if failed else Fetched(asked.cold, result.data)
             landed.append((asked.then, fetched))
         self._go_on()
         for then, fetched in landed:

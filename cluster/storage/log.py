@@ -20,7 +20,7 @@ from _fastseq.table import ProducerTable
 from _fastseq.turn import push_check
 from cluster.storage import names
 from cluster.storage.claim import unmark
-from cluster.storage.disk import EIO, Buffer, DiskError
+from cluster.storage.disk import EIO, PARSE, Buffer, DiskError
 from cluster.storage.epochs import Epochs
 from cluster.storage.held import HeldLog
 from cluster.storage.reading import Cold, Fetched, Missing, Parts, joined
@@ -120,6 +120,8 @@ class Log(HeldLog):
                 data = self._disk.read(found.handle, found.position, found.length)
             finally:
                 self.returned(found)
+            if len(data) < found.length:
+                raise DiskError(EIO, self.directory, PARSE)  # the file has lost it
             found = self.read_now(offset, max_bytes, limit_offset, Fetched(found, data))
         return joined(found)
 

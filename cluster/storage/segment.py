@@ -411,6 +411,8 @@ class Segment:
         while isinstance(found, Missing):
             handle = self.reader.index_file.open() if found.index else self.open()
             data = self._disk.read(handle, found.position, found.length)
+            if len(data) < found.length:
+                raise DamagedLog(self.file.path)
             found = self.reader.read(offset, max_bytes, limit_offset, (found, data))
         return found
 

@@ -57,11 +57,15 @@ def walk_batches(
     """
     length = SCAN_WINDOW_BYTES
     while position < size:
-        data = disk.read(handle, position, min(length, size - position))
+        asked = min(length, size - position)
+        data = disk.read(handle, position, asked)
         found = scan(data, 0, len(data), expected_offset, check_crc=check_crc)
         if contiguous and found.next_offset - expected_offset != found.records:
             found = _before_gap(data, expected_offset, check_crc=check_crc)
-        more = position + len(data) < size and found.reason == SCAN_SHORT
+        gone = len(data) < asked  # the file is shorter than it was: there is no more to read
+        if gone and not found.reason:
+            found = found._replace(reason=SCAN_SHORT)
+        more = not gone and position + len(data) < size and found.reason == SCAN_SHORT
         if more and found.end_position == 0:
             needed = read_header(data).size if len(data) >= HEADER_BYTES else HEADER_BYTES
             if len(data) < needed <= size - position:

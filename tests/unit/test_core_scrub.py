@@ -9,6 +9,7 @@ from cluster.core import scrub
 from cluster.core.follower import Follower
 from cluster.core.partition import Resting
 from cluster.storage.damage import read_damage
+from cluster.storage.disk import DiskError
 from cluster.wire import messages
 from tests.unit.core_world import TOPIC, World, batch, ready
 
@@ -179,3 +180,43 @@ def test_a_consumer_who_meets_bytes_that_make_no_sense_has_the_leader_look(world
     world.run(3_000)
     assert world.leader() != leader
     assert isinstance(world.partition(leader).role, Follower)
+
+
+def shorten(world: World, node_id: int) -> None:
+    """The file loses its end, and the memory of it, too."""
+    disk, path = world.disks[node_id], segment(world, node_id)
+    handle = disk.open(path)
+    disk.truncate(handle, disk.size(handle) - 700)
+    disk.close(handle)
+    world.partition(node_id).replica.log._tail.clear()
+
+
+def test_fetch_of_what_a_file_has_lost_is_answered(world: World) -> None:
+    leader = world.leader()
+    shorten(world, leader)
+    wanted = messages.FetchPartition(partition=0, fetch_offset=9, partition_max_bytes=10_000)
+    topics = [messages.FetchTopic(topic=TOPIC, partitions=[wanted])]
+    (answer,) = world.ask(leader, messages.FetchRequest(max_wait_ms=0, topics=topics), wait_ms=50)
+    assert isinstance(answer, messages.FetchResponse)
+    found = answer.responses[0].partitions[0]
+    assert found.error_code == errors.KAFKA_STORAGE_ERROR.number
+    with pytest.raises(DiskError):
+        world.partition(leader).replica.log.read(9, 10_000, 10)
+
+
+def test_end_that_a_file_has_lost_is_found_and_fetched_again(world: World) -> None:
+    leader = world.leader()
+    whole = contents(world, leader)
+    shorten(world, leader)
+    next_round(world)
+    next_round(world)
+    assert contents(world, leader) == whole
+    assert world.leader() != leader
+
+
+def test_end_that_a_file_has_lost_is_found_when_somebody_looks(world: World) -> None:
+    leader = world.leader()
+    shorten(world, leader)
+    place = world.partition(leader).replica.log.scrub.examine(9)
+    assert place is not None
+    assert place.offset == 8
