@@ -59,6 +59,7 @@ class Brokers:
             with (home / CONFIG_NAME).open("a") as config:
                 config.write(f'advertised_kafka = "{await proxy.start()}"\n')
         self.cluster = LocalCluster(self._directory, homes)
+        self._place()
         try:
             await self.cluster.start()
         except BaseException:
@@ -70,6 +71,9 @@ class Brokers:
                 host, _, port = member.kafka.rpartition(":")
                 self._proxies[member.id].target = (host, int(port))
         self._bootstrap = ",".join(one.kafka for one in self.cluster.members() if one.kafka)
+
+    def _place(self) -> None:
+        """What else there is to do before the brokers start."""
 
     async def _stop(self) -> None:
         await self.cluster.stop()
@@ -111,6 +115,14 @@ class Brokers:
         async with Admin(self.cluster.bootstrap) as admin:
             return (await admin.describe_topic(topic)).partitions[partition].leader
 
+    def in_sync(self, topic: str, partition: int = 0) -> list[int]:
+        """Node ids of the replicas in sync."""
+        return self.run(self._in_sync(topic, partition))
+
+    async def _in_sync(self, topic: str, partition: int) -> list[int]:
+        async with Admin(self.cluster.bootstrap) as admin:
+            return list((await admin.describe_topic(topic)).partitions[partition].in_sync)
+
     def coordinator(self, group: str) -> int:
         """Node id of the broker that coordinates a group, as a Kafka client is told."""
         client = AdminClient({"bootstrap.servers": self.kafka, "log_level": 0})
@@ -120,6 +132,14 @@ class Brokers:
     def kill(self, node_id: int) -> None:
         """End a broker with SIGKILL."""
         self.run(self.cluster.kill(node_id))
+
+    def pause(self, node_id: int) -> None:
+        """Stop a broker with SIGSTOP: its connections stay, and nothing answers on them."""
+        self.cluster.pause(node_id)
+
+    def resume(self, node_id: int) -> None:
+        """Let it go on."""
+        self.cluster.resume(node_id)
 
     def restart(self, node_id: int) -> None:
         """Start it where it was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -9,9 +10,10 @@ import pytest
 from tests.integration.running import scraped
 from tests.interop.clients import Client
 from tests.interop.load import Load
-from tests.interop.running import Brokers
+from tests.interop.running import Brokers, until
 
 PARTITIONS = 3
+PAUSED_S = 1.5
 
 
 @pytest.fixture
@@ -32,6 +34,22 @@ def test_killed_leader_loses_and_doubles_nothing(brokers: Brokers, client: Clien
         brokers.restart(killed)
         load.more()
     load.assert_exact()
+
+
+def test_paused_leader_loses_and_doubles_nothing(brokers: Brokers, client: Client) -> None:
+    topic = brokers.topic(partitions=PARTITIONS)
+    with Load(client, brokers, topic, PARTITIONS) as load:
+        load.more()
+        paused = brokers.leader(topic)
+        brokers.pause(paused)
+        try:
+            until(lambda: brokers.leader(topic) != paused, "another leader")
+            time.sleep(PAUSED_S)  # the pause itself: its old leader wakes up into another epoch
+        finally:
+            brokers.resume(paused)
+        load.more()
+    load.assert_exact()
+    until(lambda: paused in brokers.in_sync(topic), "the paused broker's return")
 
 
 def test_lost_acks_lose_and_double_nothing(lossy: Brokers, client: Client) -> None:
