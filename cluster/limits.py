@@ -95,6 +95,7 @@ STORE_SURE_LOOK_MS = 1_000  # ms between looks that take the lock though nothing
 STORE_BUSY_MS = 3_000  # ms a call waits for a lock: the supervisor ends a stopped holder in 2,000
 STORE_BLOCKED_MS = 250  # ms without the lock before it is reported, and between reports
 STORE_RETRY_MS = 100  # ms before a write that the store refused is reported and asked again
+STORE_TOLD_MS = 10_000  # ms between two log lines of one kind of trouble: its disk may be full
 STORE_TOMBSTONES_KEPT = 4_096  # revisions a deletion is remembered; older copies are read anew
 STORE_LEASE_LAG_MS = 200  # ms after a lease's end by which every process has seen its keys go
 LEASE_PULSES = 4  # times a lease is kept alive within its time: a late one or two cost nothing

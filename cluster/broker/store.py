@@ -12,23 +12,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
 from cluster.control import store as interface
 from cluster.core.effects import Transact
 from cluster.core.events import Change, Commit, Event, StoreChanged, Transacted
-from cluster.limits import LEASE_PULSES, STORE_RETRY_MS
+from cluster.limits import LEASE_PULSES, STORE_RETRY_MS, STORE_TOLD_MS
 
 log = logging.getLogger(__name__)
 
 Deliver = Callable[[Event], None]
 
 
+class _Trouble:
+    """Logs what may fail many times a second: at once, then a line in STORE_TOLD_MS.
+
+    The log may be on the disk whose being full is the trouble.
+    """
+
+    def __init__(self, text: str, now: Callable[[], float]) -> None:
+        self._text = text
+        self._now = now
+        self._told: float | None = None
+        self._untold = 0
+
+    def tell(self, reason: object) -> None:
+        """It has failed once more."""
+        now = self._now()
+        if self._told is not None and now - self._told < STORE_TOLD_MS / 1000:
+            self._untold += 1
+            return
+        more = f" (and {self._untold} times since it was last told)" if self._untold else ""
+        self._told, self._untold = now, 0
+        log.warning("%s: %s%s", self._text, reason, more)
+
+
 class Metadata:
     """One broker's view of the store; `start` delivers the first event."""
 
-    def __init__(self, store: interface.MetadataStore, deliver: Deliver, *, lease_ms: int) -> None:
+    def __init__(
+        self,
+        store: interface.MetadataStore,
+        deliver: Deliver,
+        *,
+        lease_ms: int,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._deliver = deliver
         self._lease_ms = lease_ms
@@ -37,6 +68,9 @@ class Metadata:
         self._renewal: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stop_watching: Callable[[], None] = lambda: None
+        self._unwritten = _Trouble("the metadata store did not write", now)
+        self._unknown = _Trouble("whether the metadata store wrote is not known", now)
+        self._unrenewed = _Trouble("the lease was not renewed", now)
 
     @property
     def lease(self) -> int | None:
@@ -98,7 +132,7 @@ class Metadata:
         try:
             outcome = await self._write(effect)
         except interface.StoreError as error:
-            log.warning("the metadata store did not write: %s", error)
+            self._unwritten.tell(error)
             await asyncio.sleep(STORE_RETRY_MS / 1000)
             outcome = interface.Conflict("")
         match outcome:
@@ -107,7 +141,7 @@ class Metadata:
             case interface.Conflict():
                 answer = Transacted(effect.request, Commit.CONFLICT)
             case interface.Unknown(reason):
-                log.warning("whether the metadata store wrote is not known: %s", reason)
+                self._unknown.tell(reason)
                 with suppress(interface.StoreError):
                     await self._store.refresh()
                 answer = Transacted(effect.request, Commit.UNKNOWN)
@@ -142,7 +176,7 @@ class Metadata:
             try:
                 await self._check(lease)
             except interface.StoreError as error:
-                log.warning("the lease was not renewed: %s", error)
+                self._unrenewed.tell(error)
 
     async def _check(self, lease: int) -> None:
         if not await self._store.keep_alive(lease) and self._lease == lease:

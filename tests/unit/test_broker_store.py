@@ -17,6 +17,7 @@ from cluster.control.store import (
 )
 from cluster.core.effects import Put, Transact
 from cluster.core.events import Change, Commit, Event, StoreChanged, Transacted
+from cluster.limits import STORE_TOLD_MS
 
 LEASE_MS = 200
 
@@ -161,6 +162,32 @@ async def test_store_that_did_not_write_is_a_conflict(
     store.fails.append(StoreBusy("locked"))
     metadata.transact(put(1, "a"))
     assert await machine.outcome(1) == Transacted(1, Commit.CONFLICT)
+
+
+async def test_a_store_that_goes_on_failing_is_logged_now_and_then_with_how_often(
+    machine: Machine, store: Unreliable, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = 1_000.0
+    metadata = Metadata(store, machine.deliver, lease_ms=LEASE_MS, now=lambda: now)
+    metadata.start()
+    store.fails += [StoreBusy("disk is full")] * 6
+
+    async def fail(request: int) -> None:
+        metadata.transact(put(request, "a"))
+        assert (await machine.outcome(request)).commit is Commit.CONFLICT
+
+    for request in range(5):
+        await fail(request)
+    text = "the metadata store did not write: disk is full"
+    assert [record.getMessage() for record in caplog.records] == [text]
+    now += STORE_TOLD_MS / 1000
+    await fail(5)
+    assert [record.getMessage() for record in caplog.records[1:]] == [
+        f"{text} (and 4 times since it was last told)"
+    ]
+    metadata.transact(put(6, "a"))
+    assert (await machine.outcome(6)).commit is Commit.COMMITTED
+    await metadata.close()
 
 
 async def test_unknown_is_told_after_the_store_was_read_again(
