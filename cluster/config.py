@@ -113,6 +113,9 @@ _retention_bytes = _integer(-1, 2**63 - 1, "bytes")
 _cleanup_policy = dataclasses.replace(
     _choice("delete"), allowed='"delete", since compaction is not supported yet'
 )
+_compression_type = dataclasses.replace(
+    _choice("producer"), allowed='"producer", since brokers keep batches as they were compressed'
+)
 _segment_bytes = _integer(4096, 2**31 - 1, "bytes")
 _session_ms = _integer(1, 2**31 - 1, "milliseconds")
 
@@ -142,6 +145,7 @@ class TopicConfig:
     file_delete_delay_ms: Annotated[int, _integer(0, 2**53, "milliseconds")] = DELETE_DELAY_MS
     """How long the file of a deleted segment stays, for whoever still reads it."""
     cleanup_policy: Annotated[Literal["delete"], _cleanup_policy] = "delete"
+    compression_type: Annotated[Literal["producer"], _compression_type] = "producer"
     message_timestamp_type: Annotated[
         Literal["CreateTime", "LogAppendTime"], _choice("CreateTime", "LogAppendTime")
     ] = "CreateTime"

@@ -136,6 +136,7 @@ def test_topic_keys_have_kafkas_names() -> None:
         "retention.bytes",
         "file.delete.delay.ms",
         "cleanup.policy",
+        "compression.type",
         "message.timestamp.type",
         "validate.records",
         "segment.bytes",
@@ -169,6 +170,7 @@ def test_a_topics_configuration_survives_its_strings() -> None:
         ("retention.ms", "-2", "a whole number of milliseconds from -1 to"),
         ("retention.bytes", "1 GB", "a whole number of bytes from -1 to"),
         ("cleanup.policy", "compact", '"delete", since compaction is not supported yet'),
+        ("compression.type", "lz4", '"producer", since brokers keep batches as they were'),
         ("min_insync_replicas", "2", "a known key: min.insync.replicas, flush"),
     ],
 )
