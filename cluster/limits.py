@@ -151,7 +151,7 @@ MAPPED_ALONE_BYTES = 16 * 1024 * 1024  # bytes from which one buffer goes back a
 HARM_AFTER_MS = 20  # ms between an ordered fault and its effect: the answer leaves first
 STOP_MS = 8_000  # ms an orderly stop may take in all; the supervisor kills after 10,000
 LINGER_MS = 200  # ms the last answers of a stopping broker have to leave its sockets
-DISK_WORK_PER_STEP = 8  # logs made, terms begun in one step, 0.2 ms each: a step must be short
+DISK_WORK_PER_STEP = 8  # terms begun in one step, 0.2 ms each: a step must be short
 EPOCH_FILES_PER_LOOK = 8  # files of leader epochs written at one look: making a file may take ms
 CLOSED_PER_STEP = 2  # logs an orderly stop closes in one step, five syncs each
 OFFLINE_TRIES = 8  # replicas tried again at one look that the disk did not let open
@@ -161,8 +161,8 @@ SCRUB_LOGS_PER_LOOK = 64  # logs passed in one go when there is nothing to read 
 SCRUB_ROUND_MS = 3_600_000  # ms between two rounds of the scrubber over all logs, at least
 OPEN_BYTES_PER_STEP = 8 * 1024 * 1024  # bytes of logs read at opening in one step: some 4 ms
 OPEN_BYTES_OF_LOG = 2 * 1024 * 1024  # as many bytes as the calls for one log's files are worth
-DISK_WORK_OF_NEW_LOG = 1  # what one of these is worth: its syncs are the workers'
-DISK_WORK_OF_LOG = 4  # as many of them as removing a log is worth, by its syncs
+DISK_WORK_OF_NEW_LOG = 4  # what one of these is worth: its files may wait for the file system
+DISK_WORK_OF_LOG = 8  # as many of them as removing a log is worth, by its syncs
 CHECKPOINT_MS = 5_000  # ms between offset checkpoints: bounds what recovery must read again
 
 # Metrics
