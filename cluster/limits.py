@@ -13,6 +13,9 @@ WIRE_ELEMENTS_MAX = 1_000_000  # array elements of one message: each becomes an 
 DECOMPRESSED_BYTES_MAX = (
     64 * BATCH_BYTES_MAX
 )  # bytes out of one compressed batch: a bomb stops here
+LOOKED_INTO_BYTES_MIN = 8 * 1024 * 1024  # bytes out of any batch that a broker looks into: 10 ms
+LOOKED_INTO_GROWTH = 8  # times its own size that a larger batch may become there
+LOOKED_INTO_BYTES_PER_TURN = 16 * 1024 * 1024  # bytes out of all in a turn: a turn is short
 
 # Producing
 IN_FLIGHT_MAX = 5  # produce requests a client has unanswered per partition, as Kafka's clients

@@ -9,7 +9,7 @@ turn is failed with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from _fastseq import produce as hot
 from _fastseq.answers import Answers
@@ -21,6 +21,9 @@ from cluster.core.hosted import Appended, Led
 from cluster.limits import PRODUCE_WAIT_MS_MAX, WIRE_ELEMENTS_MAX
 from cluster.storage.disk import DiskError
 
+Batches = Sequence[tuple[int, bytes]]
+"""Entries of a turn that must be looked into, each with its number."""
+
 
 class Append:
     """Appends turn after turn."""
@@ -30,15 +33,15 @@ class Append:
         answers: Answers,
         routes: hot.Routes,
         above_bound: Callable[[int], int],
-        sound: Callable[[bytes], bool],
+        refused: Callable[[Batches], Iterable[tuple[int, int]]],
     ) -> None:
-        """`above_bound` gives the error for a producer id that was never handed out, `sound` says
-        whether a compressed batch holds what its header announces.
+        """`above_bound` gives the error for a producer id that was never handed out, `refused`
+        looks into a turn's compressed batches: the (number, error) of those not to append.
         """
         self._turn = hot.ProduceTurn(answers, routes)
         self._own = Turn()
         self._above_bound = above_bound
-        self._sound = sound
+        self._refused = refused
         self.above_bound = 0
         self.storage_errors = 0
 
@@ -61,9 +64,8 @@ class Append:
         """Decide every batch taken, write what is new, and wait for or close every slot."""
         turn = self._turn
         if turn.deep:
-            for number, batch in turn.compressed():
-                if not self._sound(batch):
-                    turn.refuse_entry(number, errors.INVALID_RECORD.number)
+            for number, error in self._refused(turn.compressed()):
+                turn.refuse_entry(number, error)
         turn.run(producer_id_bound, wall_ms)
         terms: dict[Lane, Led] = {term.lane: term.owner for term in turn.terms}
         appended = self._write(turn, terms, now_ms)

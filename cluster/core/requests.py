@@ -25,7 +25,7 @@ from cluster.core.metadata import address_of
 from cluster.core.outbox import Outbox
 from cluster.core.producers import ProducerIds
 from cluster.core.reads import Reads
-from cluster.core.validate import sound
+from cluster.core.validate import refused
 from cluster.wire import apis, codec, messages
 from cluster.wire.primitives import UnknownApi, UnsupportedVersion, WireError
 
@@ -49,7 +49,7 @@ class Requests:
         self._wall_offset_ms = wall_offset_ms
         out.answers.endpoint = self._endpoint
         self.fetches = Fetches(find, reads)
-        self.append = Append(out.answers, routes, producer_ids.above_bound, sound)
+        self.append = Append(out.answers, routes, producer_ids.above_bound, refused)
         self.requests: Counter[int] = Counter()
         self.rejected: Counter[str] = Counter()
         self.handlers = Handlers()

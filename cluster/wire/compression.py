@@ -2,7 +2,7 @@
 
 Owns Kafka's four codecs as its clients write them: gzip, snappy (the framing of snappy-java, or
 one raw block), lz4 (frame format) and zstd. Compressed data does not say truthfully how large it
-is, so the output goes into a buffer that grows up to `DECOMPRESSED_BYTES_MAX` and never beyond.
+is, so the output goes into a buffer that grows up to a bound and never beyond.
 """
 
 from __future__ import annotations
@@ -31,44 +31,44 @@ _STREAMS: dict[int, Callable[[Any, Any], int]] = {
 }
 
 
-def decompress(codec: int, data: Data) -> Data:
+def decompress(codec: int, data: Data, bound: int = DECOMPRESSED_BYTES_MAX) -> Data:
     """Return what `data` holds, by the codec number of a batch's attributes.
 
-    WireError if the data is damaged, of an unknown codec, or too large to decompress.
+    WireError if the data is damaged, of an unknown codec, or of more than `bound` bytes.
     """
     if codec == NONE:
         return data
     try:
         if codec == SNAPPY:
-            return _snappy(data)
+            return _snappy(data, bound)
         if codec in _STREAMS:
-            return _stream(_STREAMS[codec], data)
+            return _stream(_STREAMS[codec], data, bound)
     except cramjam.DecompressionError as error:
         raise WireError(f"compressed records cannot be read: {error}") from error
     raise WireError(f"no compression has number {codec}")
 
 
-def _stream(decompress_into: Callable[[Any, Any], int], data: Data) -> Data:
+def _stream(decompress_into: Callable[[Any, Any], int], data: Data, bound: int) -> Data:
     """Try ever larger buffers: that one was too small is all that the codec says."""
-    size = min(max(_FIRST_GUESS * len(data), _FIRST_GUESS_MIN), DECOMPRESSED_BYTES_MAX)
+    size = min(max(_FIRST_GUESS * len(data), _FIRST_GUESS_MIN), bound)
     while True:
         output = bytearray(size)
         try:
             written = decompress_into(data, output)
         except cramjam.DecompressionError as error:
-            if _TOO_SMALL not in str(error) or size == DECOMPRESSED_BYTES_MAX:
+            if _TOO_SMALL not in str(error) or size == bound:
                 raise
-            size = min(size * _GROWTH, DECOMPRESSED_BYTES_MAX)
+            size = min(size * _GROWTH, bound)
         else:
             return memoryview(output)[:written]
 
 
-def _snappy(data: Data) -> Data:
+def _snappy(data: Data, bound: int) -> Data:
     view = memoryview(data)
     if view[:8] != _FRAMED_SNAPPY:
-        return _snappy_block(view, DECOMPRESSED_BYTES_MAX)
+        return _snappy_block(view, bound)
     blocks: list[Data] = []
-    room = DECOMPRESSED_BYTES_MAX
+    room = bound
     position = _FRAMED_SNAPPY_HEADER
     while position < len(view):
         start = position + 4

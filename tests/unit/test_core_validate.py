@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -12,8 +13,9 @@ import pytest
 from _fastseq.batch import encode_batch
 from _fastseq.crc32c import crc32c
 from cluster import errors
-from cluster.core.validate import sound
-from cluster.limits import DECOMPRESSED_BYTES_MAX
+from cluster.core import validate
+from cluster.core.validate import look_into, refused
+from cluster.limits import LOOKED_INTO_BYTES_MIN, LOOKED_INTO_BYTES_PER_TURN
 from cluster.wire import messages
 from tests.unit.core_world import TOPIC, ready
 
@@ -37,6 +39,10 @@ def packed(kind: int, *, claimed: int = 3, records: bytes | None = None) -> byte
     struct.pack_into(">i", made, 57, claimed)
     struct.pack_into(">I", made, 17, crc32c(bytes(made[21:])))
     return bytes(made)
+
+
+def sound(batch: bytes) -> bool:
+    return look_into(batch)[0]
 
 
 @pytest.mark.parametrize("kind", PACK)
@@ -64,9 +70,41 @@ def test_what_does_not_decompress_is_not() -> None:
         assert not sound(made[:70] + bytes(len(made) - 70))
 
 
-def test_bomb_is_put_out_within_the_bound() -> None:
-    zeros = bytes(DECOMPRESSED_BYTES_MAX + 1)
-    assert not sound(packed(ZSTD, records=zeros))
+@pytest.mark.parametrize("kind", PACK)
+def test_bomb_is_put_out_within_the_bound(kind: int) -> None:
+    zeros = bytes(LOOKED_INTO_BYTES_MIN + 1)
+    bomb = packed(kind, records=zeros)
+    assert look_into(bomb) == (False, max(LOOKED_INTO_BYTES_MIN, 8 * len(bomb)))
+
+
+def test_batch_may_become_a_few_times_its_own_size() -> None:
+    noise = random.Random(1).randbytes(2 * 1024 * 1024)
+    value = noise + bytes(LOOKED_INTO_BYTES_MIN)
+    plain = encode_batch([(None, value, 1_000, ())])
+    assert sound(packed(ZSTD, claimed=1, records=plain[61:]))
+
+
+def test_turn_looks_into_no_more_than_its_bytes_and_has_the_rest_sent_again() -> None:
+    bombs = LOOKED_INTO_BYTES_PER_TURN // LOOKED_INTO_BYTES_MIN
+    zeros = packed(ZSTD, records=bytes(LOOKED_INTO_BYTES_MIN + 1))
+    turn = [(3, packed(GZIP))] + [(10 + i, zeros) for i in range(64)] + [(99, packed(GZIP))]
+    invalid, again = errors.INVALID_RECORD.number, errors.REQUEST_TIMED_OUT.number
+    numbers = [number for number, _ in turn[1:]]
+    assert list(refused(turn)) == list(
+        zip(numbers, [invalid] * bombs + [again] * (len(numbers) - bombs), strict=True)
+    )
+
+
+def test_batch_that_a_turn_had_no_bytes_left_for_is_stored_when_it_comes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = ready(config=FULL)
+    monkeypatch.setattr(validate, "LOOKED_INTO_BYTES_PER_TURN", 0)
+    assert world.produce(packed(GZIP)) == (errors.REQUEST_TIMED_OUT.number, 0)
+    assert world.produce(encode_batch([(None, b"v", 1, ())])) == (0, 1)
+    monkeypatch.undo()
+    assert world.produce(packed(GZIP)) == (0, 1)
+    assert world.partition(world.leader()).replica.log.next_offset == 4
 
 
 def test_topic_that_asks_for_it_gets_no_batch_that_lies() -> None:
