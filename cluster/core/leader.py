@@ -51,6 +51,11 @@ class Leader:
         """Nothing was under way at the last look, which may be long ago."""
         self._silent: tuple[int, ...] = ()
         """Members that lagged at the last look: some have to stay in the set all the same."""
+        self._expected: tuple[int, ...] = ()
+        """Members of a new partition that have not had the time to open a stream yet."""
+        if not replica.log.next_offset:
+            alive = around.image.alive
+            self._expected = tuple(node for node in record.value.isr if alive(node) is not None)
         self._numbers: dict[int, tuple[int, int]] = {}
         self._openings: dict[int, tuple[int, stream.OpenStream]] = {}
         log = replica.log
@@ -72,12 +77,20 @@ class Leader:
 
     @property
     def members_present(self) -> bool:
-        """Whether enough in-sync members are here for a new acks=all write, and acknowledge."""
+        """Whether enough in-sync members are here for a new acks=all write, and acknowledge.
+
+        Whoever is expected counts: a topic's first producer often comes before its followers. The
+        write waits for them like any other.
+        """
         quorum = self._change.quorum()
         heard = quorum.members
         if self._silent:
             heard = tuple(node for node in quorum.members if node not in self._silent)
-        return 1 + self.followers.count(heard) >= quorum.minimum
+        here = self.followers.count(heard)
+        if self._expected:
+            awaited = [node for node in heard if node in self._expected]
+            here += len(awaited) - self.followers.count(awaited)
+        return 1 + here >= quorum.minimum
 
     def _state(self) -> tuple[int, int, bool]:
         """What a turn must know: the error of new acks=all writes, the start, how to validate."""
@@ -204,6 +217,7 @@ class Leader:
         """The follower is gone or begins anew: nothing it acknowledged counts any more."""
         self.feed.close(node_id)
         self._openings.pop(node_id, None)
+        self._expected = tuple(node for node in self._expected if node != node_id)
 
     def disconnected(self, node_id: int) -> None:
         """The connection to a follower is lost: it leaves at once where it may."""
@@ -321,6 +335,8 @@ class Leader:
         others = [node for node in self.record.value.isr if node != self._around.node_id]
         absent = [node_id for node_id in others if self._absent(node_id, end, now_ms)]
         self._silent = tuple(absent)
+        if now_ms - self.began_ms > self._around.lag_ms:
+            self._expected = ()
         for node_id in absent:
             self._change.propose(insync.left(self.record.value, node_id, self.replica.min_insync))
         for follower in self.followers.streams():
