@@ -117,7 +117,7 @@ class Executor:
         if effect.connection[0] != TCP:
             self._admission.ended(effect.connection)
         elif self._kafka is not None:
-            self._kafka.hang_up(effect.connection)
+            self._kafka.hang_up(effect.connection, ordered=effect.ordered)
 
     def _use_disk(self, effect: effects.Sync | effects.Read) -> None:
         if isinstance(effect, effects.Sync):

@@ -15,6 +15,10 @@ Frame = bytes | Sequence[bytes | bytearray | memoryview]
 """Bytes of one response, or the pieces that make it up."""
 
 
+ACK_LOST = "a fault was ordered: the acknowledgement is lost"
+"""Why a connection is closed in place of an acknowledgement; `_fastseq.answers` says it so."""
+
+
 class Reply(msgspec.Struct, frozen=True, gc=False):
     """One response for a client's connection."""
 
@@ -38,6 +42,11 @@ class Hangup:
 
     connection: bytes
     reason: str
+
+    @property
+    def ordered(self) -> bool:
+        """Whether a fault took the answer; the request was in order."""
+        return self.reason == ACK_LOST
 
 
 class Send(msgspec.Struct, frozen=True, gc=False):

@@ -103,6 +103,8 @@ class KafkaListener:
         self._empty = asyncio.Event()
         self._empty.set()
         self._used_up: list[_Connection] = []
+        self._harmed: set[int] = set()
+        """Numbers of the connections that a fault ends."""
         self._watched: set[_Connection] = set()
         self._look: asyncio.TimerHandle | None = None
         self._told = 0.0
@@ -163,9 +165,15 @@ class KafkaListener:
         """The response to one request; None where none is wanted."""
         self.exchange.answer(address, frame)
 
-    def hang_up(self, address: bytes) -> None:
-        """Close the connection of this request, once what was asked before is answered."""
+    def hang_up(self, address: bytes, *, ordered: bool = False) -> None:
+        """Close the connection of this request, once what was asked before is answered.
+
+        `ordered` says that a fault takes the answer, which is counted apart from what is refused.
+        """
+        undeliverable = self.exchange.undeliverable
         self.exchange.hang_up(address)
+        if ordered and self.exchange.undeliverable == undeliverable:
+            self._harmed.add(int.from_bytes(address[1:9]))
 
     def settle(self) -> None:
         """The turn is over: write its answers, and go on with who waited for its end."""
@@ -185,9 +193,14 @@ class KafkaListener:
         self._empty.clear()
         return len(self._open) <= self.bounds.connections
 
-    def gone(self, connection: _Connection, reason: str) -> None:
+    def why(self, number: int) -> str:
+        """Why the connection of this number is closed in place of an answer."""
+        return "fault" if number in self._harmed else "refused"
+
+    def gone(self, connection: _Connection, number: int, reason: str) -> None:
         """A connection ended."""
         self._open.discard(connection)
+        self._harmed.discard(number)
         self._watched.discard(connection)
         self.closed[reason] += 1
         if not self._open:
@@ -250,7 +263,9 @@ class _Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._talk.close()
-        self._listener.gone(self, self._reason or ("client" if exc is None else "lost"))
+        self._listener.gone(
+            self, self._talk.number, self._reason or ("client" if exc is None else "lost")
+        )
         self._transport = None
 
     # -- reading ------------------------------------------------------------------------------
@@ -304,7 +319,7 @@ class _Connection(asyncio.BufferedProtocol):
         elif pieces:
             transport.writelines(pieces)
         if self._talk.ended:
-            self.end("refused")
+            self.end(self._listener.why(self._talk.number))
         elif self._waits:
             self.go_on()
 

@@ -31,6 +31,7 @@ def endings(world: World, native: bool, acks: int, data: bytes, lost: bool = Fal
     for _, effect in world.emitted:
         if isinstance(effect, effects.NoReply | effects.Hangup):
             assert effect.connection == TCP
+            assert isinstance(effect, effects.NoReply) or effect.ordered is lost
             found.append(type(effect).__name__)
     return found
 

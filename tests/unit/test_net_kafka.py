@@ -276,6 +276,26 @@ async def test_hanging_up_sends_what_was_answered_before_and_ends(service: Servi
     assert service.listener.closed == {"refused": 1}
 
 
+async def test_a_connection_that_a_fault_ends_is_counted_apart(service: Service) -> None:
+    def serve(requests: list[Request]) -> None:
+        for address, *_ in requests:
+            service.listener.hang_up(address, ordered=True)
+
+    service.serve = serve
+    for number in (1, 2):
+        async with Client(service) as client:
+            client.send(frame(b"x"))
+            assert await client.end() == b""
+        await service.until(lambda: service.listener.connections == 0)
+        assert service.listener.closed == {"fault": number}
+    service.serve = lambda requests: service.listener.hang_up(requests[0][0])
+    async with Client(service) as client:
+        client.send(frame(b"x"))
+        assert await client.end() == b""
+    await service.until(lambda: service.listener.connections == 0)
+    assert service.listener.closed == {"fault": 2, "refused": 1}
+
+
 async def test_more_connections_than_allowed_are_closed() -> None:
     service = Service(Bounds(connections=2))
     await service.listener.serve()
