@@ -93,6 +93,8 @@ async def _offsets(found: list[str], name: str, topic: str | None, *, as_json: b
             for where, offset in (await admin.group_offsets(name)).items()
             if topic is None or where[0] == topic
         }
+        if not committed:
+            await admin.describe_group(name)  # which fails if there is no such group
         ends = await admin.end_offsets(list(committed))
     for where, offset in sorted(committed.items()):
         told = {"committed": offset, "end": ends[where], "lag": ends[where] - offset}

@@ -43,6 +43,7 @@ from cluster.errors import (
     UNKNOWN_SERVER_ERROR,
     UNKNOWN_TOPIC_OR_PARTITION,
     BrokerUnavailable,
+    Code,
     OncelogError,
     Outcome,
     ProduceError,
@@ -293,6 +294,11 @@ class Producer:
         """Counters since the start."""
         counts = asdict(self._machine.counts)
         return ProducerStats(**counts, longest_gap_ms=self._longest_gap * 1000)
+
+    @property
+    def refused_for(self) -> Code:
+        """Why brokers refuse for the moment what is sent again and again; NONE if they do not."""
+        return self._machine.refused_for
 
     def _check_room(self) -> None:
         if not self._open:

@@ -177,6 +177,12 @@ class ProducerMachine:
         effects, self._effects = self._effects, []
         return effects
 
+    @property
+    def refused_for(self) -> Code:
+        """The latest error that something still waits to see the end of; NONE if nothing does."""
+        codes = (backlog.last_code for backlog in self._active.values() if backlog.last_code)
+        return code(next(codes, 0))
+
     def next_deadline_ms(self) -> int | None:
         """When `step(Tick())` has something to do, if nothing else happens before."""
         deadlines = [

@@ -245,6 +245,54 @@ def test_an_unknown_topic_is_one_clear_line(at: list[str]) -> None:
         assert ran.stderr.count("\n") == 1
 
 
+def test_records_that_every_broker_refuses_end_with_why_and_after_how_long(at: list[str]) -> None:
+    create = ("topic", "create", "alone", "--replicas", "2", "--config", "min.insync.replicas=2")
+    told(*create, "--partitions", "1", *at)
+    described = told("topic", "describe", "alone", "--json", *at)
+    (follower,) = (
+        node for node in json.loads(described)["partitions"]["0"]["replicas"]
+        if node != json.loads(described)["partitions"]["0"]["leader"]
+    )  # fmt: skip
+    told("chaos", "pause", "--broker", str(follower), *at)
+    began = time.monotonic()
+    ran = oncelog("produce", "alone", "--timeout", "3", *at, given="one\ntwo\n")
+    lasted = time.monotonic() - began
+    told("chaos", "resume", "--broker", str(follower), *at)
+    assert ran.returncode == 1
+    counted, why = ran.stderr.splitlines()
+    assert counted == "0 records acknowledged"
+    assert why.startswith("oncelog: 2 records failed after 3 s (--timeout), no more were sent: ")
+    assert lasted < 15
+
+
+def test_a_record_that_failed_ends_the_command_though_its_input_goes_on(at: list[str]) -> None:
+    created("endless", 1, at)
+    command = [sys.executable, "-m", "cluster.cli", "produce", "endless", *at]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as producing:
+        assert producing.stdin is not None
+        assert producing.stderr is not None
+        producing.stdin.write(b"x" * 2_000_000 + b"\n")
+        producing.stdin.flush()
+        assert producing.wait(ENDS_WITHIN_S) == 1
+        assert b"MESSAGE_TOO_LARGE" in producing.stderr.read()
+
+
+def test_an_offset_past_the_end_is_told(at: list[str]) -> None:
+    created("short", 1, at)
+    told("produce", "short", *at, given="one\n")
+    ran = oncelog("consume", "short", "--offset", "9", *at)
+    assert (ran.returncode, ran.stdout) == (0, "")
+    assert ran.stderr == "short:0 ends at offset 1, before 9\n"
+
+
+def test_a_group_that_does_not_exist_is_an_error_to_every_question(at: list[str]) -> None:
+    for command in ("describe", "offsets"):
+        ran = oncelog("group", command, "nobody", *at)
+        assert ran.returncode == 1
+        assert "GROUP_ID_NOT_FOUND" in ran.stderr
+        assert ran.stderr.count("\n") == 1
+
+
 def test_without_a_broker_every_command_says_so_in_one_line() -> None:
     for command in (["topic", "list"], ["consume", "t"], ["produce", "t"]):
         ran = oncelog(*command, "--bootstrap", "127.0.0.1:9", given="x\n")
