@@ -307,7 +307,10 @@ class Node:
             batch = leader.sweep.next_batch(leader.replica.log.table, now_ms)
             if batch is not None:
                 due.append((leader, batch))
-        self._push(self.requests.append.controls(due, now_ms) if due else ())
+        appended = self.requests.append.controls(due, now_ms) if due else ()
+        for run in appended:
+            run.led.sweep.written()
+        self._push(appended)
 
     def _govern(self, now_ms: int) -> None:
         """Advance membership, and the controller while this broker is it."""

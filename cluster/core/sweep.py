@@ -17,7 +17,7 @@ from itertools import islice
 from _fastseq.batch import collapse_batch, expire_batch
 from _fastseq.table import ProducerTable
 from cluster.core.append_times import AppendTimes
-from cluster.limits import FLOORS_COLLAPSED, FLOORS_MAX
+from cluster.limits import FLOORS_COLLAPSED, FLOORS_MAX, LOOK_MS
 
 SAMPLES = 64
 
@@ -30,6 +30,10 @@ class Sweep:
         self.expire_after(expiration_ms)
         self._samples = [(now_ms, end)]  # a list: ten thousand idle terms have one
         self._cutoff = 0
+        self._next_cutoff = 0
+        """The cutoff once the batch that was given last is in the log."""
+        self._again_ms = now_ms
+        """A disk that refuses is not asked at every turn."""
         self.times = AppendTimes(end, now_ms)
 
     def expire_after(self, expiration_ms: int) -> None:
@@ -41,16 +45,24 @@ class Sweep:
         """The control batch that is due now, None if nothing is.
 
         Floors beyond their bound collapse first, so that an expiry never makes more room needed
-        than the bound and one sweep.
+        than the bound and one sweep. The same is due again until `written`.
         """
         self._observe(table.next_offset, now_ms)
+        self._next_cutoff = self._cutoff
         if table.floor_count > FLOORS_MAX:
             return _collapse(table)
         cutoff = self._due(now_ms)
         if cutoff <= self._cutoff:
             return None
-        self._cutoff = cutoff
-        return expire_batch(cutoff) if len(table) else None
+        self._next_cutoff, self._again_ms = cutoff, now_ms + LOOK_MS
+        if len(table):
+            return expire_batch(cutoff)
+        self.written()
+        return None
+
+    def written(self) -> None:
+        """The batch that was given last is in the log; a disk may have refused it."""
+        self._cutoff = self._next_cutoff
 
     def due_ms(self, end: int) -> int | None:
         """When `next_batch` may have something next if the log stays at `end`; None for never."""
@@ -58,7 +70,7 @@ class Sweep:
         if self._samples[-1][1] != end:
             due.append(self._samples[-1][0] + self._every_ms)
         later = (at for at, sampled in self._samples if sampled > self._cutoff)
-        due.extend(at + self.expiration_ms for at in islice(later, 1))
+        due.extend(max(at + self.expiration_ms, self._again_ms) for at in islice(later, 1))
         return min(due, default=None)
 
     def _observe(self, end: int, now_ms: int) -> None:
@@ -68,13 +80,11 @@ class Sweep:
 
     def _due(self, now_ms: int) -> int:
         """The end of the log as it was `expiration_ms` ago, 0 if the term is younger."""
-        cutoff = 0
-        while self._samples and now_ms - self._samples[0][0] >= self.expiration_ms:
-            cutoff = self._samples[0][1]
-            if len(self._samples) == 1:
-                break
+        old = now_ms - self.expiration_ms
+        while len(self._samples) > 1 and self._samples[1][0] <= old:
             del self._samples[0]
-        return cutoff
+        at, end = self._samples[0]
+        return end if at <= old else 0
 
 
 def _collapse(table: ProducerTable) -> bytes:

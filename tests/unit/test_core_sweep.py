@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from _fastseq.batch import expire_batch
 from cluster.core.sweep import SAMPLES, Sweep
+from cluster.limits import FLOORS_MAX, LOOK_MS
 
 HOUR = 3_600_000
 
@@ -47,7 +50,32 @@ def test_the_same_cutoff_is_written_once() -> None:
     table.next_offset = 100
     sweep = Sweep(100, 0, HOUR)
     assert swept(sweep, table, HOUR) is not None
+    sweep.written()
     assert swept(sweep, table, HOUR + 1) is None
+    assert sweep.due_ms(100) is None
+
+
+def test_a_cutoff_that_the_disk_refused_is_due_again() -> None:
+    table = Table()
+    table.next_offset = 100
+    sweep = Sweep(100, 0, HOUR)
+    assert swept(sweep, table, HOUR) == expire_batch(100)
+    due = sweep.due_ms(100)
+    assert due == HOUR + LOOK_MS
+    assert swept(sweep, table, due) == expire_batch(100)
+
+
+def test_a_collapse_does_not_pass_for_an_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.core.sweep._collapse", lambda _: b"collapse")
+    table = Table()
+    table.next_offset = 100
+    sweep = Sweep(100, 0, HOUR)
+    assert swept(sweep, table, HOUR) == expire_batch(100)
+    table.floor_count = FLOORS_MAX + 1
+    assert swept(sweep, table, HOUR + 1) == b"collapse"
+    sweep.written()
+    table.floor_count = 0
+    assert swept(sweep, table, HOUR + 2) == expire_batch(100)
 
 
 def test_an_idle_log_keeps_no_samples_beyond_its_bound() -> None:
