@@ -188,6 +188,7 @@ PRODUCER_EXPIRATION_MS = 86_400_000  # ms an idle producer is remembered: Kafka'
 PRODUCER_BYTES_MAX = 512 * 1024 * 1024  # bytes of all producers a broker leads: some 5 million
 PRODUCER_BUDGET_MS = 1_000  # ms between looks at how much of that is used: 12,000 tables take 5 ms
 FLOORS_MAX = 100_000  # expired producers with a floor each, per partition: a collapse takes 1 ms
+IDS_AT_ONCE = 10_000  # producers, or floors, of which a copy is made at once: some 5 MB
 FLOORS_COLLAPSED = 50_000  # floors that one batch turns into the mark
 
 # Consumer groups

@@ -12,6 +12,7 @@ from contextlib import suppress
 from itertools import islice
 
 from _fastseq.produce import Routes
+from _fastseq.table import ProducerTable
 from cluster.core import records
 from cluster.core.attention import Attention
 from cluster.core.defaults import INTERNAL_TOPICS
@@ -30,6 +31,7 @@ from cluster.limits import (
     DISK_WORK_OF_NEW_LOG,
     DISK_WORK_PER_STEP,
     EPOCH_FILES_PER_LOOK,
+    IDS_AT_ONCE,
     OFFLINE_TRIES,
     OPEN_BYTES_OF_LOG,
     OPEN_BYTES_PER_STEP,
@@ -94,13 +96,15 @@ class Replicas:
         return list(self._partitions.values())
 
     def highest(self) -> tuple[int, int]:
-        """The highest leader epoch and producer id in any log here, -1 for none."""
+        """The highest leader epoch and producer id in any log here, -1 for none.
+
+        A producer that has expired left its floor, or the mark: its id was handed out, too.
+        """
         epoch = producer_id = -1
         for partition in self._partitions.values():
             log = partition.replica.log
             epoch = max(epoch, log.last_epoch)
-            for entry in log.table.entries():
-                producer_id = max(producer_id, entry.producer_id)
+            producer_id = max(producer_id, _highest_id(log.table))
         return epoch, producer_id
 
     # -- following the image ------------------------------------------------------------------
@@ -421,3 +425,15 @@ class Replicas:
         for partition in self._partitions.values():
             partition.rest("the broker stops")
         return list(self._partitions)
+
+
+def _highest_id(table: ProducerTable) -> int:
+    """The highest producer id that a table knows of, in slices; -1 for none."""
+    highest = table.mark[0] - 1
+    cursor = 0
+    while cursor >= 0:
+        entries, cursor = table.entries_after(cursor, IDS_AT_ONCE)
+        highest = max(highest, max((entry.producer_id for entry in entries), default=-1))
+    while floors := table.floors_after(highest, IDS_AT_ONCE):
+        highest = floors[-1].producer_id
+    return highest

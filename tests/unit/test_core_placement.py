@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
+from _fastseq.batch import collapse_batch, expire_batch
 from cluster.core import events, placement
 from cluster.core.logs import Logs
 from cluster.limits import DISK_WORK_OF_LOG, DISK_WORK_PER_STEP, OFFLINE_TRIES
@@ -347,3 +349,23 @@ def test_a_table_that_is_made_anew_holds_up_its_own_replica_alone(
     assert log.table.next_offset == log.next_offset == 20
     assert world.produce(batch(-1, -1)) == (0, 1)
     assert log.next_offset == 21
+
+
+def test_ids_of_producers_that_have_expired_are_among_the_highest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "IDS_AT_ONCE", 1)
+    world = ready()
+    replicas = world.nodes[world.leader()].replicas
+    table = world.partition(world.leader()).replica.log.table
+    assert replicas.highest()[1] == -1
+    for offset, producer_id in enumerate((7, 9, 8)):
+        entry = struct.pack(">q", offset) + batch(producer_id, 0, b"v")[8:]
+        table.apply(entry)
+    assert replicas.highest()[1] == 9
+    table.apply(struct.pack(">q", 3) + expire_batch(3)[8:])
+    assert len(table) == 0
+    assert replicas.highest()[1] == 9
+    table.apply(struct.pack(">q", 4) + collapse_batch(12, 0)[8:])
+    assert table.floor_count == 0
+    assert replicas.highest()[1] == 11
