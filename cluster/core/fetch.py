@@ -39,6 +39,10 @@ READ_COMMITTED = 1
 SESSIONS_SINCE = 7
 ZSTD_SINCE = 10
 
+_COLD = "read for a fetch"
+_DOUBTS = (PARSE, _COLD)
+"""What went wrong where the log itself may be damaged: its bytes, or a file that lacks some."""
+
 
 @dataclass(slots=True)
 class Fetch:
@@ -220,7 +224,7 @@ class Fetches:
             try:
                 records = self._records(fetch, (topic, wanted), (log, limit), size, found)
             except DiskError as error:
-                if error.operation == PARSE and partition.leader is not None:
+                if error.operation in _DOUBTS and partition.leader is not None:
                     partition.leader.suspect(wanted.fetch_offset)
                 return _failed(found, wanted, errors.KAFKA_STORAGE_ERROR)
         if fetch.version < ZSTD_SINCE and any(map(holds_zstd, records)):
@@ -242,7 +246,7 @@ class Fetches:
         place = (topic, wanted.partition)
         have = fetch.have.get(place)
         if have is None and place in fetch.have:
-            raise DiskError(EIO, log.directory, "read")
+            raise DiskError(EIO, log.directory, _COLD)
         length = min(max(size, 1), READ_BYTES_MAX)
         records = log.read_now(wanted.fetch_offset, length, limit, have)
         if isinstance(records, Cold):

@@ -204,6 +204,19 @@ def test_fetch_of_what_a_file_has_lost_is_answered(world: World) -> None:
         world.partition(leader).replica.log.read(9, 10_000, 10)
 
 
+def test_consumer_who_misses_what_a_file_has_lost_has_the_leader_look(world: World) -> None:
+    leader = world.leader()
+    whole = contents(world, leader)
+    shorten(world, leader)
+    wanted = messages.FetchPartition(partition=0, fetch_offset=9, partition_max_bytes=10_000)
+    topics = [messages.FetchTopic(topic=TOPIC, partitions=[wanted])]
+    world.disks[leader].cold = 1.0
+    world.ask(leader, messages.FetchRequest(max_wait_ms=0, topics=topics), wait_ms=20)
+    world.run(1_500)
+    assert world.leader() != leader
+    assert contents(world, leader) == whole
+
+
 def test_end_that_a_file_has_lost_is_found_and_fetched_again(world: World) -> None:
     leader = world.leader()
     whole = contents(world, leader)
