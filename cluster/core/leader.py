@@ -52,7 +52,8 @@ class Leader:
         self._silent: tuple[int, ...] = ()
         """Members that lagged at the last look: some have to stay in the set all the same."""
         self._expected: tuple[int, ...] = ()
-        """Members of a new partition that have not had the time to open a stream yet."""
+        """Members of a new partition that have not opened a stream yet: the look makes them silent
+        if they let that much time pass."""
         if not replica.log.next_offset:
             alive = around.image.alive
             self._expected = tuple(node for node in record.value.isr if alive(node) is not None)
@@ -335,8 +336,6 @@ class Leader:
         others = [node for node in self.record.value.isr if node != self._around.node_id]
         absent = [node_id for node_id in others if self._absent(node_id, end, now_ms)]
         self._silent = tuple(absent)
-        if now_ms - self.began_ms > self._around.lag_ms:
-            self._expected = ()
         for node_id in absent:
             self._change.propose(insync.left(self.record.value, node_id, self.replica.min_insync))
         for follower in self.followers.streams():
