@@ -141,7 +141,7 @@ def _waits_told(producer: Producer, tally: _Tally) -> Iterator[None]:
     import asyncio
 
     async def tell() -> None:
-        acked = -1
+        acked = 0
         while True:
             await asyncio.sleep(WAIT_TOLD_S)
             waiting, code = tally.sent - tally.settled, producer.refused_for
