@@ -8,7 +8,7 @@ request, so that whoever answers needs to know neither.
 
 Bytes are received into slabs that all connections share. Complete frames leave as views of a slab,
 which is used again once nobody holds a view of it. An incomplete frame moves to memory of its own;
-if it is large, of exactly its size, and the rest of it is received right there.
+once much of a large one is there, of exactly its size, and the rest is received right there.
 
 Produce requests of a connection are taken together; any other request waits until all before it are
 answered and keeps those behind it waiting, as every request does in Kafka: clients rely on what an
@@ -25,7 +25,7 @@ from libc.string cimport memcpy
 
 from _fastseq.args cimport integer
 from _fastseq.layout cimport load16, load32, load64, store32, store64
-from _fastseq.slabs cimport Memory, Slabs
+from _fastseq.slabs cimport Memory, Reserve, Slabs
 
 cdef enum:
     TCP = 2                     # first byte of an address: a connection of this kind
@@ -33,7 +33,7 @@ cdef enum:
     PREFIX = 4                  # bytes of the length before a frame
     FRAME_MIN = 8               # api key, version and correlation id: less is no request
     PRODUCE_KEY = 0
-    LARGE = 64 * 1024           # an incomplete frame from this size on is received in place
+    LARGE = 64 * 1024           # bytes of a frame: the rest is received in place
     ROOM_MIN = 64 * 1024        # bytes offered to one read of a slab, at least
     STATE_READ_ON = 0
     STATE_SHARE_USED = 1
@@ -65,10 +65,8 @@ cdef class Exchange:
     cdef list requests
     cdef list touched
     cdef dict conversations
-    cdef list short
     cdef Slabs slabs
-    cdef Py_ssize_t large_bytes
-    cdef Py_ssize_t large_bytes_max
+    cdef Reserve reserve
     cdef int64_t opened
     cdef int64_t round
     cdef bint woken
@@ -95,11 +93,10 @@ cdef class Exchange:
             in_flight_bytes_max, "in_flight_bytes_max", 1, INT64_MAX)
         self.share_requests = integer(share_requests, "share_requests", 1, INT32_MAX)
         self.share_bytes = integer(share_bytes, "share_bytes", 1, INT32_MAX)
-        self.large_bytes_max = integer(large_bytes_max, "large_bytes_max", 1, INT64_MAX)
+        self.reserve = Reserve(integer(large_bytes_max, "large_bytes_max", 1, INT64_MAX))
         self.requests = []
         self.touched = []
         self.conversations = {}
-        self.short = []
 
     def __len__(self):
         """How many conversations are open."""
@@ -393,8 +390,9 @@ cdef class Conversation:
             return 0
         if size >= PREFIX:
             whole = PREFIX + <Py_ssize_t>load32(source.data + start)
-        self.is_short = LARGE <= whole > size and not self.reserve(whole)
-        if whole <= size or whole < LARGE or self.is_short:
+        # What a frame announces takes no memory yet: whoever holds some of it has sent something.
+        self.is_short = LARGE <= size < whole and not self.reserve(whole)
+        if size < LARGE or whole <= size or self.is_short:
             whole = size
         if source is self.rest and (whole == size or source.size - start == whole):
             self.rest_start = start
@@ -407,32 +405,24 @@ cdef class Conversation:
         self.rest_end = size
         return 0
 
-    # Whether memory for a large frame of this size may be taken. One may always be received.
+    # Whether memory for a large frame of this size may be taken.
     cdef bint reserve(self, Py_ssize_t size) except -1:
-        cdef Exchange exchange = self.exchange
-        if self.reserved:
-            return True
-        if exchange.large_bytes and exchange.large_bytes + size > exchange.large_bytes_max:
-            if not self.is_short:
-                exchange.short.append(self)
-            return False
-        self.reserved = size
-        exchange.large_bytes += size
-        return True
+        if not self.reserved and self.exchange.reserve.take(size, None if self.is_short else self):
+            self.reserved = size
+        return self.reserved != 0
 
     # The large frame is there, or will never be: whoever waits for memory goes on.
     cdef int release(self) except -1:
-        cdef Exchange exchange = self.exchange
         cdef Conversation other
+        cdef list waiting
         if self.reserved:
-            exchange.large_bytes -= self.reserved
+            waiting = self.exchange.reserve.give(self.reserved)
             self.reserved = 0
-            if exchange.short:
-                exchange.notify()
-            for other in exchange.short:
+            if waiting:
+                self.exchange.notify()
+            for other in waiting:
                 other.is_short = False
                 other.touch()
-            exchange.short = []
         return 0
 
     cdef int touch(self) except -1:

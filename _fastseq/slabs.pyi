@@ -7,3 +7,7 @@ class Memory:
 @disjoint_base
 class Slabs:
     def __new__(cls, size: int) -> Slabs: ...
+
+@disjoint_base
+class Reserve:
+    def __new__(cls, size: int) -> Reserve: ...

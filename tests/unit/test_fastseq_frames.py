@@ -261,6 +261,43 @@ def test_memory_for_large_frames_is_bounded_over_all_connections() -> None:
     assert world.drained() == [frame(bytes(200_000))] * 2
 
 
+def test_announcing_a_large_frame_takes_no_memory_from_others() -> None:
+    world = World(large_bytes_max=300_000)
+    data = sent(frame(bytes(200_000)))
+    for _ in range(100):
+        assert feed(world.open(), data[: LARGE - 1]) == UNFINISHED
+    talk = world.open()
+    assert feed(talk, data[:70_000]) == UNFINISHED
+    feed(talk, data[70_000:])
+    assert world.drained() == [frame(bytes(200_000))]
+
+
+def test_frames_of_usual_size_do_not_wait_for_larger_ones() -> None:
+    sizes = (200_000, 3 << 20, 17 << 20)
+    world = World(large_bytes_max=1 << 20, frame_bytes_max=1 << 25)
+    for size in sizes:
+        first, second = world.open(), world.open()
+        announced = (size + 8).to_bytes(4, "big") + frame(bytes(70_000))
+        assert feed(first, announced) == UNFINISHED
+        if size > sizes[0]:
+            assert feed(second, announced) == WAITS | UNFINISHED
+    data = sent(frame(bytes(sizes[0])))
+    talk = world.open()
+    assert feed(talk, data[:70_000]) == UNFINISHED
+    feed(talk, data[70_000:])
+    assert world.drained() == [frame(bytes(sizes[0]))]
+
+
+def test_a_frame_whose_first_bytes_trickle_in_is_whole() -> None:
+    world = World()
+    talk = world.open()
+    body = bytes(range(256)) * 400
+    data = sent(frame(body), frame(b"next"))
+    for at in range(0, len(data), 999):
+        feed(talk, data[at : at + 999])
+    assert world.drained() == [frame(body), frame(b"next")]
+
+
 @pytest.mark.parametrize("length", [-1, 0, 7, (1 << 20) + 1, 2**31 - 1, -(2**31)])
 def test_a_length_that_no_request_has_ends_the_conversation(length: int) -> None:
     world = World()
