@@ -207,11 +207,14 @@ def test_keys_keep_their_records_on_one_partition(at: list[str]) -> None:
 def test_follow_goes_on_until_interrupted(at: list[str]) -> None:
     created("followed", 1, at)
     told("produce", "followed", *at, given="before\n")
+    # A shell's background job ignores SIGINT, and so would what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     following = subprocess.Popen(
         [sys.executable, "-m", "cluster.cli", "consume", "followed", "--follow", *at],
         stdout=subprocess.PIPE,
         text=True,
     )
+    signal.signal(signal.SIGINT, before)
     assert following.stdout is not None
     with following.stdout as lines:
         assert lines.readline() == "before\n"

@@ -210,6 +210,6 @@ async def test_command_shows_moves_and_deletes_a_group(running: LocalCluster) ->
     assert output.count("  lag 0\n") == 6
     status, output = await oncelog(running, "offsets", "g", "--to", "earliest")
     assert output.count("committed 0") == 6
-    assert (await oncelog(running, "delete", "g")) == (0, "")
+    assert (await oncelog(running, "delete", "g")) == (0, "group g deleted\n")
     status, output = await oncelog(running, "describe", "g")
     assert (status, "GROUP_ID_NOT_FOUND" in output) == (1, True)
