@@ -7,7 +7,6 @@ topic exists already, or is gone already, then means that the first attempt did 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -29,7 +28,7 @@ from cluster.errors import (
     RequestError,
     code,
 )
-from cluster.limits import CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
+from cluster.limits import CLIENT_REQUEST_MS
 from cluster.wire.apis import (
     CREATE_PARTITIONS,
     CREATE_TOPICS,
@@ -312,10 +311,10 @@ class Admin:
             result = answer.results[0]
             if not result.error_code:
                 return {entry.name: entry.value for entry in result.configs}
-            unheard = result.error_code == UNKNOWN_TOPIC_OR_PARTITION.number
-            if not unheard or session.now() >= deadline:
-                raise RequestError(code(result.error_code), result.error_message or topic)
-            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+            failure = RequestError(code(result.error_code), result.error_message or topic)
+            if result.error_code != UNKNOWN_TOPIC_OR_PARTITION.number:
+                raise failure
+            await session.pause(deadline, failure)
 
     async def list_groups(self) -> list[groups.GroupListing]:
         """All consumer groups, by name."""
@@ -373,10 +372,10 @@ class Admin:
                     node, FAULT, body, FaultResponse, timeout_ms=session.patience_ms
                 )
                 break
-            except BrokerUnavailable:
-                if kind not in _HARMLESS_TWICE or session.now() >= deadline:
+            except BrokerUnavailable as failure:
+                if kind not in _HARMLESS_TWICE:
                     raise
-            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+                await session.pause(deadline, failure)
         if answer.error_code:
             raise RequestError(code(answer.error_code), answer.error_message or kind)
         return answer.status
@@ -410,9 +409,7 @@ class Admin:
                 failure = RequestError(code(number), detail)
                 if number in final or not code(number).retriable:
                     raise failure
-            if session.now() >= deadline:
-                raise failure
-            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+            await session.pause(deadline, failure)
             await session.refresh()
 
     async def _ask_leader(
@@ -444,9 +441,7 @@ class Admin:
                     failure = RequestError(code(number), f"{place[0]}-{place[1]}")
                     if not code(number).retriable:
                         raise failure
-            if session.now() >= deadline:
-                raise failure
-            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+            await session.pause(deadline, failure)
             await session.refresh()
 
     async def _controller(self) -> Link:

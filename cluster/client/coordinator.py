@@ -6,7 +6,6 @@ soon, so it is not waited for.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 from cluster.client.link import Answer
@@ -19,7 +18,7 @@ from cluster.errors import (
     RequestError,
     code,
 )
-from cluster.limits import CLIENT_METADATA_MS, CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
+from cluster.limits import CLIENT_METADATA_MS, CLIENT_REQUEST_MS
 from cluster.wire import apis, messages
 from cluster.wire.schema import Message
 
@@ -92,6 +91,4 @@ class Coordinator:
                 if error.code.number not in MOVED:
                     raise
                 failure = error
-            if self._session.now() >= deadline:
-                raise failure
-            await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+            await self._session.pause(deadline, failure)

@@ -15,7 +15,7 @@ from cluster.client.membership import GroupOptions, Membership
 from cluster.client.offsets import TopicPartition
 from cluster.client.session import Session
 from cluster.errors import GROUP_ID_NOT_FOUND, RequestError, code
-from cluster.limits import CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
+from cluster.limits import CLIENT_REQUEST_MS
 from cluster.wire import apis, messages
 from cluster.wire.assignments import PROTOCOL_TYPE, decode_assignment
 from cluster.wire.primitives import WireError
@@ -75,9 +75,10 @@ async def _listed(session: Session, node: int) -> list[GroupListing]:
                 GroupListing(one.group_id, one.group_state, one.protocol_type, node)
                 for one in answer.groups
             ]
-        if answer.error_code not in MOVED or session.now() >= deadline:
-            raise RequestError(code(answer.error_code), f"groups of broker {node}")
-        await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+        failure = RequestError(code(answer.error_code), f"groups of broker {node}")
+        if answer.error_code not in MOVED:
+            raise failure
+        await session.pause(deadline, failure)
 
 
 async def describe_group(session: Session, group: str) -> GroupDescription:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from cluster.client.metadata import NO_LEADER
 from cluster.client.session import Session
 from cluster.errors import LEADER_NOT_AVAILABLE, BrokerUnavailable, RequestError, code
-from cluster.limits import CLIENT_PAUSE_MS, CLIENT_REQUEST_MS
+from cluster.limits import CLIENT_REQUEST_MS
 from cluster.wire.apis import LIST_OFFSETS
 from cluster.wire.messages import (
     ListOffsetsPartition,
@@ -46,9 +46,7 @@ async def list_offsets(
         failure = await _round(session, missing, found)
         if failure is None:
             continue
-        if session.now() >= deadline:
-            raise failure
-        await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+        await session.pause(deadline, failure)
         await session.refresh()
 
 

@@ -206,6 +206,12 @@ class Session:
         """When patience ends, in seconds of the loop's clock."""
         return self.now() + (self.patience_ms if patience_ms is None else patience_ms) / 1000
 
+    async def pause(self, deadline: float, failure: Exception) -> None:
+        """A moment before asking again; raises `failure` once patience has ended."""
+        if self.now() >= deadline:
+            raise failure
+        await asyncio.sleep(CLIENT_PAUSE_MS / 1000)
+
     async def ask_any(
         self, api: int, body: Message, answer: type[Answer], *, timeout_ms: int
     ) -> Answer:

@@ -297,9 +297,8 @@ class Node:
     def _sweep(self, now_ms: int) -> None:
         """Let idle producers expire where this broker leads, each sweep a batch in the log."""
         due = []
-        self.producer_budget.look(
-            (p.replica.log.table for p in self.replicas.all() if p.leader is not None), now_ms
-        )
+        if self.producer_budget.due(now_ms):
+            self.producer_budget.share([p.replica.log.table for p in self.replicas.led()])
         for partition in self.replicas.attention.sweeping:
             leader = partition.leader
             if leader is None:

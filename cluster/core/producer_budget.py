@@ -8,7 +8,7 @@ would take a retry for a new record. Between two looks several tables may use th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from _fastseq.table import ProducerTable
 from cluster.limits import PRODUCER_BUDGET_MS
@@ -24,14 +24,15 @@ class ProducerBudget:
         """What producers took when last looked at."""
         self._next_ms = 0
 
-    def look(self, tables: Iterable[ProducerTable], now_ms: int) -> None:
-        """Share what is left, if it is time; `tables` are those of the partitions led here."""
-        if now_ms >= self._next_ms:
-            self._next_ms = now_ms + PRODUCER_BUDGET_MS
-            self.share(list(tables))
+    def due(self, now_ms: int) -> bool:
+        """Whether it is time to share again; from then on it is not, for a while."""
+        if now_ms < self._next_ms:
+            return False
+        self._next_ms = now_ms + PRODUCER_BUDGET_MS
+        return True
 
-    def share(self, tables: list[ProducerTable]) -> None:
-        """Let each table grow by what is left of the budget."""
+    def share(self, tables: Sequence[ProducerTable]) -> None:
+        """Let each table grow by what is left; `tables` are those of the partitions led here."""
         sizes = [table.bytes for table in tables]
         self.bytes = sum(sizes)
         left = max(0, self.bytes_max - self.bytes)

@@ -161,12 +161,14 @@ def test_tables_share_what_is_left_of_the_budget() -> None:
     assert full.apply(batch(1, 0)) == NEW
     assert full.bytes > empty.bytes
     budget = ProducerBudget(full.bytes + empty.bytes + 1_000)
-    budget.look([full, empty], 0)
+    assert budget.due(0)
+    budget.share([full, empty])
     assert full.budget_bytes == full.bytes + 1_000
     assert empty.budget_bytes == empty.bytes + 1_000
     assert budget.bytes == full.bytes + empty.bytes
     budget.bytes_max = 10
-    budget.look([full, empty], PRODUCER_BUDGET_MS - 1)
+    assert not budget.due(PRODUCER_BUDGET_MS - 1)
     assert full.budget_bytes == full.bytes + 1_000
-    budget.look([full, empty], PRODUCER_BUDGET_MS)
+    assert budget.due(PRODUCER_BUDGET_MS)
+    budget.share([full, empty])
     assert (full.budget_bytes, empty.budget_bytes) == (full.bytes, empty.bytes)
