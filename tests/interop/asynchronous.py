@@ -13,8 +13,8 @@ from aiokafka import admin, errors
 from tests.interop.clients import (
     HEARTBEAT_MS,
     SESSION_MS,
-    TIMEOUT_MS,
     WITHIN_S,
+    Client,
     Outcome,
     Read,
     Sent,
@@ -221,33 +221,21 @@ class Admin:
             self._loop.close()
 
 
-class AioKafka:
-    name = "aiokafka"
-    null_headers = True
-    in_flight = 1
+def offsets_for_time(
+    bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
+) -> dict[int, int | None]:
+    consumer = Consumer(bootstrap, topic, None)
+    found = consumer.offsets_for_times(dict.fromkeys(partitions, timestamp_ms))
+    consumer.close()
+    return found
 
-    def producer(
-        self, bootstrap: str, codec: str = "none", timeout_ms: int = TIMEOUT_MS
-    ) -> Producer:
-        return Producer(bootstrap, codec, timeout_ms)
 
-    def reader(self, bootstrap: str, topic: str, positions: dict[int, int]) -> Consumer:
-        consumer = Consumer(bootstrap, topic, None)
-        consumer.assign(positions)
-        return consumer
-
-    def member(self, bootstrap: str, group: str, topic: str) -> Consumer:
-        consumer = Consumer(bootstrap, topic, group)
-        consumer.subscribe()
-        return consumer
-
-    def offsets_for_time(
-        self, bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
-    ) -> dict[int, int | None]:
-        consumer = Consumer(bootstrap, topic, None)
-        found = consumer.offsets_for_times(dict.fromkeys(partitions, timestamp_ms))
-        consumer.close()
-        return found
-
-    def admin(self, bootstrap: str) -> Admin:
-        return Admin(bootstrap)
+AIOKAFKA = Client(
+    "aiokafka",
+    null_headers=True,
+    in_flight=1,
+    producers=Producer,
+    consumers=Consumer,
+    admin=Admin,
+    offsets_for_time=offsets_for_time,
+)

@@ -6,7 +6,7 @@ test does not name: what must work is what an application would do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,6 +66,12 @@ class Producer(Protocol):
 class Consumer(Protocol):
     """A consumer that is given partitions by hand, or is a member of a group."""
 
+    def assign(self, positions: dict[int, int]) -> None:
+        """Read these partitions from these offsets on."""
+
+    def subscribe(self) -> None:
+        """Join the group, which begins at the beginning; commits only when told."""
+
     def poll(self) -> list[Read]:
         """What came within a moment."""
 
@@ -116,30 +122,43 @@ class Admin(Protocol):
         """Close its connections."""
 
 
-class Client(Protocol):
-    """One client library."""
+class OffsetsForTime(Protocol):
+    """The first offset at or after a time by partition, None where there is none."""
+
+    def __call__(
+        self, bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
+    ) -> dict[int, int | None]:
+        """Ask for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One client library: what it can, and what makes its producers, consumers and admins."""
 
     name: str
     null_headers: bool
     """Whether it can send a header without a value."""
     in_flight: int
     """Batches of one partition that it sends before the first is answered."""
+    producers: Callable[[str, str, int], Producer]
+    consumers: Callable[[str, str, str | None], Consumer]
+    admin: Callable[[str], Admin]
+    offsets_for_time: OffsetsForTime
 
     def producer(
         self, bootstrap: str, codec: str = "none", timeout_ms: int = TIMEOUT_MS
     ) -> Producer:
         """A producer that compresses with `codec` and gives a record up after `timeout_ms`."""
+        return self.producers(bootstrap, codec, timeout_ms)
 
     def reader(self, bootstrap: str, topic: str, positions: dict[int, int]) -> Consumer:
         """Reads these partitions from these offsets on."""
+        consumer = self.consumers(bootstrap, topic, None)
+        consumer.assign(positions)
+        return consumer
 
     def member(self, bootstrap: str, group: str, topic: str) -> Consumer:
         """A member of `group`, which begins at the beginning; commits only when told."""
-
-    def offsets_for_time(
-        self, bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
-    ) -> dict[int, int | None]:
-        """The first offset at or after a time, None where there is none."""
-
-    def admin(self, bootstrap: str) -> Admin:
-        """The client's admin class."""
+        consumer = self.consumers(bootstrap, topic, group)
+        consumer.subscribe()
+        return consumer

@@ -11,14 +11,15 @@ from confluent_kafka import admin, cimpl
 from tests.interop.clients import (
     HEARTBEAT_MS,
     SESSION_MS,
-    TIMEOUT_MS,
     WITHIN_S,
+    Client,
     Outcome,
     Read,
     Sent,
 )
 
 POLL_S = 0.2
+NO_GROUP = "unused"  # it wants a name even where partitions are given by hand
 
 
 class Producer:
@@ -67,12 +68,12 @@ class Producer:
 
 
 class Consumer:
-    def __init__(self, bootstrap: str, topic: str, group: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, group: str | None) -> None:
         self._topic = topic
         self._consumer = confluent_kafka.Consumer(
             {
                 "bootstrap.servers": bootstrap,
-                "group.id": group,
+                "group.id": group or NO_GROUP,
                 "enable.auto.commit": False,
                 "auto.offset.reset": "earliest",
                 "session.timeout.ms": SESSION_MS,
@@ -166,37 +167,25 @@ class Admin:
         pass
 
 
-class Confluent:
-    name = "confluent-kafka"
-    null_headers = True
-    in_flight = 5
+def offsets_for_time(
+    bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
+) -> dict[int, int | None]:
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": bootstrap, "group.id": NO_GROUP, "log_level": 2}
+    )
+    asked = [cimpl.TopicPartition(topic, number, timestamp_ms) for number in partitions]
+    found = consumer.offsets_for_times(asked, timeout=WITHIN_S)
+    consumer.close()
+    # Its word for "none" is the end of the log.
+    return {one.partition: one.offset if one.offset >= 0 else None for one in found}
 
-    def producer(
-        self, bootstrap: str, codec: str = "none", timeout_ms: int = TIMEOUT_MS
-    ) -> Producer:
-        return Producer(bootstrap, codec, timeout_ms)
 
-    def reader(self, bootstrap: str, topic: str, positions: dict[int, int]) -> Consumer:
-        consumer = Consumer(bootstrap, topic, "unused")
-        consumer.assign(positions)
-        return consumer
-
-    def member(self, bootstrap: str, group: str, topic: str) -> Consumer:
-        consumer = Consumer(bootstrap, topic, group)
-        consumer.subscribe()
-        return consumer
-
-    def offsets_for_time(
-        self, bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
-    ) -> dict[int, int | None]:
-        consumer = confluent_kafka.Consumer(
-            {"bootstrap.servers": bootstrap, "group.id": "unused", "log_level": 2}
-        )
-        asked = [cimpl.TopicPartition(topic, number, timestamp_ms) for number in partitions]
-        found = consumer.offsets_for_times(asked, timeout=WITHIN_S)
-        consumer.close()
-        # Its word for "none" is the end of the log.
-        return {one.partition: one.offset if one.offset >= 0 else None for one in found}
-
-    def admin(self, bootstrap: str) -> Admin:
-        return Admin(bootstrap)
+CONFLUENT = Client(
+    "confluent-kafka",
+    null_headers=True,
+    in_flight=5,
+    producers=Producer,
+    consumers=Consumer,
+    admin=Admin,
+    offsets_for_time=offsets_for_time,
+)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.asynchronous import AioKafka
+from tests.interop.asynchronous import AIOKAFKA
 from tests.interop.clients import Client
-from tests.interop.confluent import Confluent
-from tests.interop.pure import KafkaPython
+from tests.interop.confluent import CONFLUENT
+from tests.interop.pure import KAFKA_PYTHON
 from tests.interop.running import Brokers
 
 HERE = Path(__file__).parent
 
-CLIENTS: tuple[Client, ...] = (Confluent(), KafkaPython(), AioKafka())
+CLIENTS: tuple[Client, ...] = (CONFLUENT, KAFKA_PYTHON, AIOKAFKA)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

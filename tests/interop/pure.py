@@ -15,8 +15,8 @@ with warnings.catch_warnings():
 from tests.interop.clients import (
     HEARTBEAT_MS,
     SESSION_MS,
-    TIMEOUT_MS,
     WITHIN_S,
+    Client,
     Outcome,
     Read,
     Sent,
@@ -151,34 +151,22 @@ class Admin:
         self._admin.close()
 
 
-class KafkaPython:
-    name = "kafka-python"
-    null_headers = False
-    in_flight = 1
+def offsets_for_time(
+    bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
+) -> dict[int, int | None]:
+    consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap.split(","))
+    asked = {kafka.TopicPartition(topic, number): timestamp_ms for number in partitions}
+    found = consumer.offsets_for_times(asked)
+    consumer.close()
+    return {where.partition: at and at.offset for where, at in found.items()}
 
-    def producer(
-        self, bootstrap: str, codec: str = "none", timeout_ms: int = TIMEOUT_MS
-    ) -> Producer:
-        return Producer(bootstrap, codec, timeout_ms)
 
-    def reader(self, bootstrap: str, topic: str, positions: dict[int, int]) -> Consumer:
-        consumer = Consumer(bootstrap, topic, None)
-        consumer.assign(positions)
-        return consumer
-
-    def member(self, bootstrap: str, group: str, topic: str) -> Consumer:
-        consumer = Consumer(bootstrap, topic, group)
-        consumer.subscribe()
-        return consumer
-
-    def offsets_for_time(
-        self, bootstrap: str, topic: str, partitions: Sequence[int], timestamp_ms: int
-    ) -> dict[int, int | None]:
-        consumer = kafka.KafkaConsumer(bootstrap_servers=bootstrap.split(","))
-        asked = {kafka.TopicPartition(topic, number): timestamp_ms for number in partitions}
-        found = consumer.offsets_for_times(asked)
-        consumer.close()
-        return {where.partition: at and at.offset for where, at in found.items()}
-
-    def admin(self, bootstrap: str) -> Admin:
-        return Admin(bootstrap)
+KAFKA_PYTHON = Client(
+    "kafka-python",
+    null_headers=False,
+    in_flight=1,
+    producers=Producer,
+    consumers=Consumer,
+    admin=Admin,
+    offsets_for_time=offsets_for_time,
+)
