@@ -70,6 +70,8 @@ class Feed:
         self.handovers.go_on()
         end = self._replica.log.next_offset
         for follower in self.followers.streams():
+            if follower.sent >= end:
+                continue  # nearly always: the turn was pushed as it was appended
             if follower.sent < self._replica.log.first_offset:
                 self._lost_touch(follower)
                 continue

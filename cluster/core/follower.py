@@ -221,7 +221,8 @@ class Follower:
         if not self._open:
             return
         end = replica.counted_end
-        replica.advance_start(min(self._start, end))
+        if self._start > replica.log.start_offset:
+            replica.advance_start(min(self._start, end))
         if end == self._acked and replica.start_kept == self._start_acked:
             return
         self._acked, self._start_acked = end, replica.start_kept

@@ -246,6 +246,8 @@ class Leader:
     def _consider(self, follower: FollowerStream, now_ms: int) -> None:
         """Whether a follower that just acknowledged may join, or be trusted again."""
         value, node_id = self.record.value, follower.node_id
+        if node_id in value.isr and node_id not in value.doubtful:
+            return  # as nearly every acknowledgement finds it
         if self._around.image.alive(node_id) != follower.incarnation:
             return  # what it acknowledged, an earlier start of it did
         whole = follower.acked >= max(self.replica.high_watermark, self.epoch_start)
@@ -257,7 +259,7 @@ class Leader:
             return  # one equal comparison in this term is asked for (rule 5)
         if node_id in value.doubtful:
             self._change.propose(insync.trusted(value, node_id), follower)
-        elif node_id not in value.isr:
+        else:
             since = follower.keeping_up_since_ms
             if since is not None and now_ms - since >= REJOIN_MS:
                 self._change.propose(insync.joined(value, node_id), follower)

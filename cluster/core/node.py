@@ -278,7 +278,7 @@ class Node:
         self.requests.fetches.expire(now_ms)
         if self._joining:
             self._join(now_ms)
-        if self.serving:
+        if self.replicas.behind and self.serving:
             self.replicas.go_on(now_ms)
         self.coordinator.look(now_ms)
         if now_ms < self._next_look_ms:

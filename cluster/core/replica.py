@@ -109,7 +109,8 @@ class Replica:
 
     def commit(self, offset: int) -> bool:
         """Everything below `offset` is committed, as far as it is here. True when that moved."""
-        offset = min(offset, self.log.next_offset)
+        if offset > self.high_watermark:
+            offset = min(offset, self.log.next_offset)
         if offset <= self.high_watermark:
             return False
         self.high_watermark = offset
