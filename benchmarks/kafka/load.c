@@ -65,9 +65,11 @@ static void delivered(rd_kafka_t *client, const rd_kafka_message_t *message, voi
 		atomic_fetch_add(&failed, 1);
 	} else {
 		uint64_t now = now_ns();
-		if (now - last_ack_ns > gap_ns)
-			gap_ns = now - last_ack_ns;
-		last_ack_ns = now;
+		if (now > last_ack_ns) { /* not one that came while the clock started */
+			if (now - last_ack_ns > gap_ns)
+				gap_ns = now - last_ack_ns;
+			last_ack_ns = now;
+		}
 		due_ns[number] = now - due_ns[number];
 	}
 	atomic_fetch_add(&acked, 1);
