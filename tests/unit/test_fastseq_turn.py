@@ -1,10 +1,8 @@
 """Turns: the decision table row by row, the arena, several lanes at once, and replicated pushes."""
 
 import gc
-import re
 import struct
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +10,6 @@ from _fastseq import batch, turn
 from _fastseq.crc32c import crc32c
 from _fastseq.table import ProducerTable
 
-PACKAGE = Path(turn.__file__).parent
 MAXI = 2**31 - 1
 
 
@@ -389,42 +386,3 @@ def test_misuse_is_named() -> None:
         lane.leader_epoch = -2
     with pytest.raises(TypeError, match="max_batch_bytes"):
         lane.max_batch_bytes = "1"  # type: ignore[assignment]
-
-
-HOT = {
-    "decide.pyx": ["decide_all", "decide", "decide_rare", "decide_unknown", "find_duplicate"],
-    "turn.pyx": ["enter_run"],
-    "passes.pyx": ["prepare_all", "prepare", "stamp_time", "lay_out", "fill", "stamp"],
-    "request.pyx": [
-        "request_check",
-        "check_topics",
-        "topic_next",
-        "topic_end",
-        "part_next",
-        "readable",
-        "skip_tags",
-    ],
-    "reply.pyx": ["put_answer", "put_slot", "put_tags"],
-    "batch.pyx": ["client_fault", "client_records", "scan_run", "crc_right"],
-    "records.pyx": ["records_sound", "record_load", "headers_sound"],
-    "entry.pxd": ["table_find", "table_guess", "prefetch_ring", "batch_term", "index_put"],
-    "state.pxd": ["table_append", "entry_push", "window_turn", "journal_take", "table_insert"],
-    "sweep.pyx": ["table_expire", "page_idle", "digest_leave", "bury"],
-    "floors.pyx": ["floor_find", "floors_take", "radix_sorted", "merge"],
-    "compact.pyx": ["table_compact", "move_all", "cells_move"],
-    "table.pyx": ["run_fault", "run_apply", "batch_apply"],
-    "workers.pyx": ["work", "job_run"],
-    "read.pyx": ["read_run"],
-}
-
-
-@pytest.mark.parametrize("name", HOT)
-def test_hot_functions_cannot_touch_python(name: str) -> None:
-    """Without the GIL and without exceptions, a Python object would not compile."""
-    source = (PACKAGE / name).read_text()
-    for function in HOT[name]:
-        definition = re.search(
-            rf"^cdef [^\n]*\b{function}\((?:[^()]|\([^()]*\))*\)([^:]*):", source, re.MULTILINE
-        )
-        assert definition is not None, function
-        assert "noexcept nogil" in definition[1], function
